@@ -1,0 +1,35 @@
+# make sweep   set up what is missing, then train and print the digits' table   (ARGS="seeds=0 ...")
+# make test    set up what is missing, then lint, type-check and test           (ARGS="-k store" or ARGS=--all)
+# make setup   only set up                                                      (PYTHON=python3.12)
+# make clean   remove the virtual environment and caches; the records in runs/ stay
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: sweep test setup clean
+.DEFAULT_GOAL := setup
+
+sweep: setup
+	@$(BIN)/python -m harness.sweep methods=all dataset=digits $(ARGS)
+
+test: setup
+	@$(BIN)/ruff check --quiet . && echo "lint: ok"
+	@$(BIN)/ruff format --quiet --check . && echo "format: ok"
+	@$(BIN)/mypy --no-error-summary && echo "types: ok"
+	@$(BIN)/pytest $(ARGS)
+
+setup: $(VENV)/installed
+
+# The stamp is younger than everything that decides what is installed; a second call does nothing.
+$(VENV)/installed: pyproject.toml constraints.txt tools/system-packages
+	@PYTHON=$(PYTHON) tools/system-packages
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the packages into $(VENV) (about 5 GB with torch's CUDA build; minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

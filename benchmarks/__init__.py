@@ -1,0 +1,1 @@
+"""Scripts whose figures the documents quote, and their results."""

@@ -1,0 +1,1 @@
+"""Words to plan to jobs to records: the spine of the benchmark harness."""

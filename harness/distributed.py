@@ -1,0 +1,111 @@
+"""One job over several processes: who they are, what they must agree on, and what the first alone does.
+
+Started by torchrun or by SLURM (`slurm.task`), which set RANK, WORLD_SIZE, LOCAL_RANK and the meeting point.
+Every process takes its share of each global batch; the first keeps checkpoints and writes records.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+Anything = TypeVar("Anything")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The processes that train together; a world of one needs no communication, and does none."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This process's part of samples that are to be seen once by all together."""
+        return np.array_split(samples, self.size)[self.rank]
+
+    def from_first(self, value: Anything) -> Anything:
+        """What the first process holds."""
+        if self.size == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0)
+        return held[0]
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set anywhere."""
+        if self.size == 1:
+            return flag
+        answer = torch.tensor(int(flag), device=_communicator())
+        dist.all_reduce(answer, op=dist.ReduceOp.MAX)
+        return bool(answer.item())
+
+    def least(self, value: Tensor) -> int:
+        """The smallest of an integer or boolean scalar's values."""
+        if self.size > 1:
+            value = value.long()
+            dist.all_reduce(value, op=dist.ReduceOp.MIN)
+        return int(value.item())
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Element-wise sum over the processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, which may hold different numbers, in order of rank; on the CPU."""
+        if self.size == 1:
+            return rows
+        held: list[Tensor] = [torch.empty(0)] * self.size
+        dist.all_gather_object(held, rows.cpu())
+        return torch.cat(held)
+
+    def replicate(self, network: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
+        """`network` so that its gradients are the mean over all processes."""
+        if self.size == 1:
+            return network
+        if sync_batchnorm:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        on_gpu = next(network.parameters()).device.type == "cuda"
+        return DistributedDataParallel(network, device_ids=[self.local_rank] if on_gpu else None)
+
+
+ALONE = World()
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """Meet the other processes, if the environment tells of any."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ALONE
+        return
+    world = World(rank=int(os.environ["RANK"]), size=size, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(world.local_rank)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def _communicator() -> torch.device:
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")

@@ -1,0 +1,284 @@
+"""The one training loop: N students in lockstep on one stream of batches, with frozen teachers.
+
+A batch is loaded, moved and normalised once and every teacher is forwarded once, whatever the number of
+students. Students share nothing else, so that training alone or together gives the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from harness.distributed import ALONE, World
+from harness.inference import frozen
+from harness.recipes import Recipe
+from loaders.feeds import Feed
+from methods import Method, Step
+
+Precision = Literal["fp32", "bf16", "fp16"]
+CUDA_POLL_STEPS = 50  # how often a GPU is asked, which waits for it, whether a loss was finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """How the arithmetic is done. It may change the weights by rounding, never what is computed."""
+
+    device: torch.device
+    precision: Precision = "fp32"
+    sync_batchnorm: bool = False
+    """Of several processes, whether BatchNorm sees the whole batch (GPUs only), or each its own part."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Forward passes in `precision`; losses and metrics are fp32 in any case."""
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """The network on the device, with its weights laid out for it."""
+        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        return network.to(device=self.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+
+class Normalise:
+    """uint8 images [B, H, W, 3] to fp32 [B, 3, H, W] with the dataset's mean 0 and deviation 1."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], numerics: Numerics) -> None:
+        self._scale = 1 / (255 * torch.tensor(std, device=numerics.device))
+        self._shift = -torch.tensor(mean, device=numerics.device) / torch.tensor(std, device=numerics.device)
+        self._channels_last = numerics.device.type == "cuda"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        normalised = torch.addcmul(self._shift, images.float(), self._scale).permute(0, 3, 1, 2)
+        return normalised if self._channels_last else normalised.contiguous()
+
+
+class Teachers:
+    """The frozen models whose logits methods read: the old model and the references, one after the other.
+
+    A loop over folded networks: on the one thread that a CPU job has, eight ResNet-18 stacked with
+    `torch.vmap` were no faster, the small net's eight 1.2 times (docs/performance.md). On a GPU it was not
+    measured yet.
+    """
+
+    def __init__(self, old: nn.Module | None, references: Sequence[nn.Module], numerics: Numerics) -> None:
+        self._old = None if old is None else numerics.place(frozen(old))
+        self._references = [numerics.place(frozen(reference)) for reference in references]
+        self._numerics = numerics
+
+    def __call__(self, images: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """[B, 3, H, W] -> old logits [B, C_old] or None, and one [B, C] a reference."""
+        with torch.inference_mode(), self._numerics.autocast():
+            old = None if self._old is None else self._old(images)
+            references = [reference(images) for reference in self._references]
+        # Outside of inference mode a copy is an ordinary tensor, which a method's loss may save for backward.
+        return None if old is None else old.float().clone(), tuple(r.float().clone() for r in references)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far training has come: `batch` batches of epoch `epoch` (both counted from 0) are done."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+class Student:
+    """One model in training: its weights, optimizer and loss, and what it said in every epoch."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        method: Method,
+        recipe: Recipe,
+        old_classes: int,
+        numerics: Numerics,
+        world: World = ALONE,
+    ) -> None:
+        self.network = numerics.place(network)
+        self._replica = world.replicate(self.network, sync_batchnorm=numerics.sync_batchnorm)
+        self._world = world
+        self.method = method
+        self.history: list[dict[str, float]] = []
+        """One entry an epoch: mean losses by name, training accuracy on plain logits, learning rate."""
+        self.diverged_at: int | None = None
+        """The step, counted from 0 over all epochs, whose loss was not finite."""
+        self._recipe = recipe
+        self._old_classes = old_classes
+        self._numerics = numerics
+        self._optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            fused=numerics.device.type == "cuda",
+        )
+        self._scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.precision == "fp16")
+        self._names: tuple[str, ...] = ()
+        self._sums: Tensor | None = None  # of the epoch under way: a row of losses and right answers
+        self._good_steps = torch.zeros((), dtype=torch.int64, device=numerics.device)
+        self._finite = torch.ones((), dtype=torch.bool, device=numerics.device)
+
+    def learn(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        teachers: tuple[Tensor | None, tuple[Tensor, ...]],
+        *,
+        epoch: int,
+        lr: float,
+        poll: bool,
+    ) -> None:
+        """One step on one batch; with `poll`, look whether the loss is finite and stop where it is not."""
+        with self._numerics.autocast():
+            logits = self._replica(images)
+        logits = logits.float()
+        step = Step(
+            logits=logits,
+            targets=targets,
+            epoch=epoch,
+            old_classes=self._old_classes,
+            old_logits=teachers[0],
+            references=teachers[1][: self.method.references],
+        )
+        losses = self.method.loss(step)
+        self._count(losses, logits, targets)
+        if poll and not self._world.least(self._finite):
+            self.diverged_at = self._world.least(self._good_steps)
+            return
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    def end_epoch(self, steps: int, samples: int) -> None:
+        """Turn the sums of the epoch into an entry of the history; `samples` are this process's."""
+        assert self._sums is not None
+        *losses, right = self._world.sum(self._sums).tolist()
+        shares = self._world.size  # a loss is the mean over equal shares, of which each is a mean
+        entry = {name: total / (shares * steps) for name, total in zip(self._names, losses, strict=True)}
+        accuracy = right / (shares * samples)
+        lr = self._optimizer.param_groups[0]["lr"]
+        self.history.append({"epoch": len(self.history), **entry, "train_accuracy": accuracy, "lr": lr})
+        self._sums = None
+
+    def state(self) -> dict[str, Any]:
+        """All that decides what the student does next, as references to living tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "sums": self._sums,
+            "names": list(self._names),
+            "good_steps": self._good_steps,
+            "history": list(self.history),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        device = self._numerics.device
+        self._sums = None if state["sums"] is None else state["sums"].to(device)
+        self._names = tuple(state["names"])
+        self._good_steps = state["good_steps"].to(device)
+        self.history = list(state["history"])
+
+    def _count(self, losses: Mapping[str, Tensor], logits: Tensor, targets: Tensor) -> None:
+        with torch.no_grad():
+            right = (logits.argmax(dim=1) == targets).sum()
+            row = torch.stack([*losses.values(), right]).double()
+            if self._sums is None:
+                self._names, self._sums = tuple(losses), torch.zeros_like(row)
+            assert tuple(losses) == self._names, "a method's terms may change between epochs only"
+            self._sums += row
+            self._finite &= losses["loss"].isfinite()
+            self._good_steps += self._finite
+
+
+class Cohort:
+    """Students that train in lockstep; those that diverge drop out, the others go on."""
+
+    def __init__(
+        self,
+        students: Sequence[Student],
+        teachers: Teachers,
+        feed: Feed,
+        *,
+        key: int,
+        recipe: Recipe,
+        normalise: Callable[[Tensor], Tensor],
+        position: Position,
+    ) -> None:
+        self.students = students
+        self.position = position
+        self._teachers = teachers
+        self._feed = feed
+        self._key = key
+        self._recipe = recipe
+        self._normalise = normalise
+
+    @property
+    def training(self) -> list[Student]:
+        """The students that have not diverged."""
+        return [student for student in self.students if student.diverged_at is None]
+
+    def train(self) -> Iterator[Position]:
+        """Train to the recipe's last epoch; yields after every batch, and may be left at any of them."""
+        while self.position.epoch < self._recipe.epochs:
+            epoch = self.position.epoch
+            with self._feed.epoch(self._key, epoch, self.position.batch) as batches:
+                for batch in batches:
+                    images = self._normalise(batch.images)
+                    teachers = self._teachers(images)
+                    done = self.position.batch
+                    lr = self._recipe.lr_at(epoch + done / self._feed.batches)
+                    last = done + 1 == self._feed.batches
+                    poll = last or images.device.type == "cpu" or done % CUDA_POLL_STEPS == 0
+                    for student in self.training:
+                        student.learn(images, batch.targets, teachers, epoch=epoch, lr=lr, poll=poll)
+                    self.position = self._after_batch(epoch, done + 1, len(images))
+                    yield self.position
+                    if not self.training:
+                        return
+
+    def _after_batch(self, epoch: int, done: int, batch_size: int) -> Position:
+        if done < self._feed.batches:
+            return Position(epoch=epoch, batch=done)
+        for student in self.training:
+            student.end_epoch(done, done * batch_size)
+        return Position(epoch=epoch + 1)
+
+
+@torch.inference_mode()
+def predict(
+    network: nn.Module,
+    feed: Feed,
+    normalise: Callable[[Tensor], Tensor],
+    numerics: Numerics,
+    world: World = ALONE,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Every sample of an evaluation feed once: fp32 logits [N, C], targets [N] and sample indices [N].
+
+    Of several processes, whose feeds divide the samples, each gets all.
+    """
+    network.eval()
+    logits, targets, indices = [], [], []
+    with feed.epoch(key=0, epoch=0) as batches:
+        for batch in batches:
+            with numerics.autocast():
+                answer = network(normalise(batch.images))
+            logits.append(answer.float())
+            targets.append(batch.targets)
+            indices.append(batch.indices)
+    network.train()
+    assert sum(map(len, indices)) == feed.samples, "evaluation counts every sample once"
+    answers = (world.gather(torch.cat(rows)).cpu() for rows in (logits, targets, indices))
+    return next(answers), next(answers), next(answers)

@@ -1,0 +1,33 @@
+"""Where a record comes from: versions, device, host, and the state of the code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import socket
+from typing import Any
+
+import torch
+
+from slurm import snapshot
+
+PACKAGES = ("torchvision", "numpy", "ffcv", "numba")
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """What a record says of the machine and the software."""
+    sha, _, dirty = snapshot.commit().partition("+")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
+    return {
+        "device": name,
+        "device_type": device.type,
+        "threads": torch.get_num_threads(),
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "versions": {
+            "torch": str(torch.__version__),  # with the build's CUDA version
+            **{package: importlib.metadata.version(package) for package in PACKAGES},
+        },
+        "git_sha": sha,
+        "git_dirty": bool(dirty),
+    }

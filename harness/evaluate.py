@@ -1,0 +1,81 @@
+"""A trained network's answers on the test images, and all that its record keeps of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.data import Data
+from harness.distributed import ALONE, World
+from harness.engine import Numerics, predict
+from harness.models import classifier
+from harness.plan import Run
+from results import metrics
+from results.gallery import Gallery, worst_flips
+from results.paper_figures import Embeddings
+from results.predictions import Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What evaluation leaves: metrics, and files by name (without the attempt's number)."""
+
+    metrics: Mapping[str, float]
+    files: Mapping[str, bytes]
+
+
+def evaluate(
+    run: Run,
+    network: nn.Module,
+    data: Data,
+    numerics: Numerics,
+    old: Predictions | None,
+    world: World = ALONE,
+) -> Answers:
+    """Test `network`; a candidate is compared with the predictions of the `old` model."""
+    logits, targets, indices = predict(network, data.test, data.normalise, numerics, world)
+    predictions = Predictions.from_logits(
+        index=indices.numpy(), target=targets.numpy(), logits=logits.numpy()
+    )
+    files = {"predictions.npz": predictions.to_bytes(), "weights.pt": _bytes(network.state_dict())}
+    if run.model.embedding == 2:
+        files["embeddings.npz"] = _embeddings(network, data, numerics, predictions, world).to_bytes()
+    if old is None:
+        return Answers(
+            metrics=metrics.alone(predictions, on="old" if run.role == "old" else "all"), files=files
+        )
+    flips = worst_flips(old, predictions)
+    kept = np.unique(np.concatenate([flips.negative, flips.positive]))
+    files["gallery.npz"] = Gallery(index=kept, images=data.thumbnails(kept)).to_bytes()
+    return Answers(metrics=metrics.compare(old, predictions, old_classes=run.split.old_classes), files=files)
+
+
+def _embeddings(
+    network: nn.Module, data: Data, numerics: Numerics, predictions: Predictions, world: World
+) -> Embeddings:
+    """What goes into the classifier, for the pictures."""
+    last = classifier(network)
+    seen: list[Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
+    try:
+        predict(network, data.test, data.normalise, numerics)
+    finally:
+        hook.remove()
+    return Embeddings(
+        embedding=world.gather(torch.cat(seen)).numpy(),
+        target=predictions.target,
+        prediction=predictions.prediction,
+        weight=last.weight.detach().float().cpu().numpy(),
+        bias=last.bias.detach().float().cpu().numpy(),
+    )
+
+
+def _bytes(state: Mapping[str, Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({name: value.detach().cpu() for name, value in state.items()}, buffer)
+    return buffer.getvalue()

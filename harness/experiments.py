@@ -1,0 +1,99 @@
+"""The paper's tables and figures by one word: what `experiment=table1` stands for.
+
+Each is a set of words that the person's own override. Protocol: `docs/methods.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harness.words import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One table or figure of the paper."""
+
+    summary: str
+    words: Mapping[str, str]
+    datasets: tuple[str, ...]
+    """Those that the paper shows it on, the default first, and the built-in stand-in."""
+    for_dataset: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Further words on one dataset."""
+    figure: str | None = None
+    """The picture that is drawn from the records, by its name in `results.paper_figures`."""
+
+
+EXPERIMENTS: Mapping[str, Experiment] = {
+    "table1": Experiment(
+        summary="every method, ResNet-18 to ResNet-18",
+        words={"methods": "all", "arch": "resnet18"},
+        datasets=("cifar100", "imagenet", "glyphs100"),
+    ),
+    "table2": Experiment(
+        summary="every method, ResNet-18 to ResNet-50",
+        words={"methods": "all", "arch": "resnet50", "old_arch": "resnet18"},
+        datasets=("cifar100", "imagenet", "glyphs100"),
+    ),
+    "table3": Experiment(
+        summary="ablations: without the margin, without distillation",
+        words={
+            "methods": "none,pct-kl,pct-lm,mpt-kl,mpt-lm,mpt-kl-nobias,mpt-lm-nobias,mpt-nodistill",
+            "arch": "resnet18",
+        },
+        datasets=("imagenet", "cifar100", "glyphs100"),
+    ),
+    "table4": Experiment(
+        summary="every method on a frozen ViT-B/32, only the classifier trained",
+        words={"methods": "all", "arch": "vit_b_32"},
+        datasets=("cifar100", "glyphs100"),
+    ),
+    "figure3": Experiment(
+        summary="two-dimensional embeddings with decision regions, six settings",
+        words={
+            "methods": "none,pct-kl,mpt-kl,mpt-kl-nobias,mpt-nodistill",
+            "arch": "resnet18",
+            "embedding": "2",
+            "seeds": "0",
+        },
+        datasets=("cifar10", "glyphs100", "digits"),
+        for_dataset={"glyphs100": {"classes": "10"}, "digits": {"arch": "resnet8"}},
+        figure="figure3",
+    ),
+    "figure4": Experiment(
+        summary="error rate and NFR over the margin k, for both distances",
+        words={"methods": "mpt-kl,mpt-lm", "k": "0,1,2,4,6,8", "arch": "resnet18"},
+        datasets=("cifar100", "glyphs100", "digits"),
+        for_dataset={"digits": {"arch": "resnet8"}},
+        figure="figure4",
+    ),
+}
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"unknown experiment '{name}'{nearest(name, EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def spell_out(words: Mapping[str, str]) -> dict[str, str]:
+    """`words` with what `experiment=` stands for filled in; what is there already stays.
+
+    Raises:
+        ValueError: no such experiment, or a dataset that it is not made for.
+    """
+    if "experiment" not in words:
+        return dict(words)
+    experiment = find(words["experiment"])
+    dataset = words.get("dataset", experiment.datasets[0])
+    if dataset not in experiment.datasets:
+        raise ValueError(
+            f"experiment={words['experiment']} dataset={dataset}: {' or '.join(experiment.datasets)}"
+        )
+    return {"dataset": dataset, **experiment.words, **experiment.for_dataset.get(dataset, {}), **words}

@@ -1,0 +1,87 @@
+"""What a frozen backbone makes of a dataset: computed once, kept on disk, named by all that decides it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.engine import Normalise, Numerics, predict
+from harness.models import backbone
+from harness.plan import Model
+from loaders.betons import Beton
+from loaders.datasets import Dataset
+from loaders.feeds import Feed, open_feed
+from results.files import digest, write_atomically
+
+VERSION = 1
+# The backbones' own normalisation: torchvision's for ImageNet.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BATCH = 128
+
+
+def features(
+    model: Model,
+    beton: Beton,
+    dataset: Dataset,
+    *,
+    weights: Path | None,
+    folder: Path,
+    device: torch.device,
+    workers: int,
+    report: Callable[[str], None],
+) -> NDArray[np.float32]:
+    """Features [N, D] of all images of a beton, each as in evaluation; kept in `folder`.
+
+    Raises:
+        ValueError: the backbone's weights cannot be had.
+    """
+    identity = [VERSION, model.arch, model.weights, beton.manifest.sha256]
+    name = f"{model.arch}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
+    path = folder / f"{name}.npy"
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / f"{name}.lock"):
+        found = _read(path)
+        if found is None:
+            report(f"features of {beton.manifest.part} images by {model.arch}, once")
+            feed = open_feed(
+                beton, dataset, train=False, batch_size=BATCH, device=device, workers=workers, kind="auto"
+            )
+            found = _compute(model, feed, weights, device)
+            _write(path, found)
+    return found
+
+
+def _compute(model: Model, feed: Feed, weights: Path | None, device: torch.device) -> NDArray[np.float32]:
+    numerics = Numerics(device=device)  # fp32: others will use these numbers
+    network = numerics.place(backbone(model, weights))
+    answers, _, indices = predict(network, feed, Normalise(MEAN, STD, numerics), numerics)
+    assert torch.equal(indices, torch.arange(len(indices))), "evaluation is in sample order"
+    return answers.numpy()
+
+
+def _read(path: Path) -> NDArray[np.float32] | None:
+    """The features in `path`; None where there are none, or where they are not what was written."""
+    try:
+        data = path.read_bytes()
+        expected = path.with_suffix(".sha256").read_text()
+    except FileNotFoundError:
+        return None
+    if digest(data) != expected:
+        return None
+    found: NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
+    return found
+
+
+def _write(path: Path, found: NDArray[np.float32]) -> None:
+    data = io.BytesIO()
+    np.save(data, found, allow_pickle=False)
+    write_atomically(path, data.getvalue())
+    write_atomically(path.with_suffix(".sha256"), digest(data.getvalue()).encode())

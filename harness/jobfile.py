@@ -1,0 +1,60 @@
+"""`job.json`: a Job and the settings it runs under, as one process hands them to another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.plan import Job
+from results.files import write_atomically
+
+NAME = "job.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a Job runs: none of this decides what is trained. Paths are absolute."""
+
+    runs: str
+    betons: str
+    data: str | None = None
+    download: bool = False
+    weights: str | None = None
+    device: str = "auto"
+    loader: Literal["auto", "stream", "resident", "torch"] = "auto"
+    workers: int | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    deterministic: bool = False
+    sync_batchnorm: bool = True
+    checkpoint_s: float = 10.0
+    """Seconds of training between checkpoints, which are written at the end of an epoch."""
+
+
+def folder(runs: Path, job: Job) -> Path:
+    """Where a Job's files are."""
+    return runs / "jobs" / job.id
+
+
+def write(job: Job, execution: Execution) -> Path:
+    """Put `job.json` into the Job's folder, which is made; gives back the folder."""
+    place = folder(Path(execution.runs), job)
+    place.mkdir(parents=True, exist_ok=True)
+    document = {"job": job.document(), "execution": asdict(execution)}
+    write_atomically(place / NAME, json.dumps(document, indent=1).encode())
+    return place
+
+
+def read(place: Path) -> tuple[Job, Execution]:
+    """The inverse of `write`.
+
+    Raises:
+        ValueError: not a job file of this version.
+    """
+    path = place / NAME
+    try:
+        document = json.loads(path.read_bytes())
+        return Job.from_document(document["job"]), Execution(**document["execution"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a job file of this version ({error})") from error

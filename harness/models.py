@@ -1,0 +1,153 @@
+"""Networks by name: torchvision's with the stem and embedding asked for, and a small residual net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from harness.plan import Model
+from harness.recipes import ARCHITECTURES
+
+
+def build(model: Model, classes: int, seed: int) -> nn.Module:
+    """A freshly initialised network with `classes` logits; the weights are a function of `seed` alone.
+
+    Of an architecture with a pretrained backbone it is the classifier, which takes features.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed & (2**63 - 1))
+        network: Any = _BUILDERS[model.arch](model.stem)
+        network.fc = _head(network.fc.in_features, classes, model.embedding)
+    built: nn.Module = network
+    return built
+
+
+def _head(width: int, classes: int, embedding: int | None) -> nn.Module:
+    if embedding is None:
+        return nn.Linear(width, classes)
+    return nn.Sequential(nn.Linear(width, embedding), nn.Linear(embedding, classes))
+
+
+def classifier(network: nn.Module) -> nn.Linear:
+    """The last linear layer of a network made by `build`."""
+    head = network.fc[-1] if isinstance(network.fc, nn.Sequential) else network.fc
+    assert isinstance(head, nn.Linear)
+    return head
+
+
+def backbone(model: Model, weights: Path | None) -> nn.Module:
+    """A pretrained network without its classifier, images [B, 3, H, W] -> features [B, D].
+
+    Args:
+        model: an architecture whose backbone stays as it is.
+        weights: a file with a state dict; None for torchvision's, downloaded where they are not cached.
+
+    Raises:
+        ValueError: the weights cannot be had, or are another network's, in one line.
+    """
+    name = ARCHITECTURES[model.arch].pretrained
+    assert name is not None
+    entry = torchvision.models.get_model_weights(model.arch)[name]
+    if weights is not None:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    else:
+        state = _downloaded(model.arch, entry)
+    network: Any = torchvision.models.get_model(model.arch, weights=None)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"weights={weights}: not a state dict of torchvision's {model.arch}") from error
+    network.heads = nn.Identity()
+    return Resized(network, ARCHITECTURES[model.arch].size)
+
+
+def _downloaded(arch: str, entry: Any) -> Any:
+    try:
+        return entry.get_state_dict(check_hash=True, progress=False)
+    except OSError as error:
+        raise ValueError(
+            f"the weights of {arch} cannot be downloaded here ({error}): bring {Path(entry.url).name} "
+            f"(torchvision's {entry}) and say weights=PATH"
+        ) from error
+
+
+class Resized(nn.Module):
+    """A network behind a bilinear, antialiased resize to the side that it was trained at."""
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> what the network gives."""
+        if images.shape[-1] != self.size:
+            size = (self.size, self.size)
+            images = nn.functional.interpolate(images, size, mode="bilinear", antialias=True)
+        answer: Tensor = self.network(images)
+        return answer
+
+
+class Head(nn.Module):
+    """What is trained on a frozen backbone's features."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc: nn.Module = nn.Linear(width, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, D] -> [B, C]."""
+        logits: Tensor = self.fc(features)
+        return logits
+
+
+class SmallResNet(nn.Module):
+    """Residual net for tiny images: 3x3 stem, then one basic block each of 16, 32 and 64 channels.
+
+    The arrangement of He et al. (2016, section 4.2) with n = 1, shortcuts by 1x1 convolutions.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        block = torchvision.models.resnet.BasicBlock
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)
+        )
+        self.blocks = nn.Sequential(block(16, 16), _strided(block, 16, 32), _strided(block, 32, 64))
+        self.fc: nn.Module = nn.Linear(64, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, C]."""
+        logits: Tensor = self.fc(self.blocks(self.stem(images)).mean(dim=(2, 3)))
+        return logits
+
+
+def _strided(block: type[nn.Module], inputs: int, outputs: int) -> nn.Module:
+    shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs))
+    return block(inputs, outputs, stride=2, downsample=shortcut)
+
+
+def _resnet(depth: int, stem: str) -> nn.Module:
+    network: Any = getattr(torchvision.models, f"resnet{depth}")(weights=None)
+    if stem == "cifar":  # 3x3 and no pooling, for images of 32 pixels
+        network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.maxpool = nn.Identity()
+    built: nn.Module = network
+    return built
+
+
+_BUILDERS: dict[str, Callable[[str], nn.Module]] = {
+    "resnet8": lambda stem: SmallResNet(),
+    "resnet18": lambda stem: _resnet(18, stem),
+    "resnet50": lambda stem: _resnet(50, stem),
+    "vit_b_32": lambda stem: Head(768),
+}

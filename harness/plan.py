@@ -1,0 +1,315 @@
+"""From what is asked for to Runs and Jobs: pure, without torch, without a look at the disk.
+
+A `Run` is one model's training and its `id` is made of everything that decides the weights. A `Job`
+is a set of Runs that train in lockstep on one stream of batches. `expand` makes the graph
+old model -> references -> candidates; `group` cuts what is left to do into Jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from harness.recipes import ARCHITECTURES, Recipe
+
+Role = Literal["old", "reference", "candidate"]
+Scalar = float | int | bool | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which classes and samples a model is trained on.
+
+    Logit columns are positions in the class order, so the old classes are always columns
+    `0 .. old_classes - 1`. `class_order` is the seed of the permutation, None for the order by index.
+    `old_data` is the fraction of the old classes' training samples that the old model saw.
+    """
+
+    classes: int
+    old_classes: int
+    class_order: int | None = None
+    old_data: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.old_classes <= self.classes:
+            raise ValueError(f"old_classes={self.old_classes}: must lie in 1..{self.classes}")
+        if not 0 < self.old_data <= 1:
+            raise ValueError(f"old_data={self.old_data}: must lie in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """An architecture, its stem and, if any, the width of a linear layer before the classifier.
+
+    `weights` identifies those of a frozen backbone: torchvision's name, or a file's digest.
+    """
+
+    arch: str
+    stem: str
+    embedding: int | None = None
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.stem not in ARCHITECTURES[self.arch].stems:
+            stems = ", ".join(ARCHITECTURES[self.arch].stems)
+            raise ValueError(f"stem={self.stem}: {self.arch} has {stems}")
+        if self.embedding is not None and self.embedding < 1:
+            raise ValueError(f"embedding={self.embedding}: must be 1 or more")
+
+    @property
+    def label(self) -> str:
+        """`resnet18`, or with what differs from the protocol: `resnet18-cifar-e2`."""
+        stem = "" if self.stem == ARCHITECTURES[self.arch].stems[0] else f"-{self.stem}"
+        return f"{self.arch}{stem}" + (f"-e{self.embedding}" if self.embedding else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One model's training: all that decides its weights, and nothing else."""
+
+    role: Role
+    index: int = 0
+    """Which reference; 0 for the old model and candidates."""
+    seed: int
+    dataset: str
+    data: str
+    """Fingerprint of the images and labels."""
+    split: Split
+    model: Model
+    recipe: Recipe
+    method: str = "none"
+    hyperparameters: tuple[tuple[str, Scalar], ...] = ()
+    method_version: int = 1
+    parents: tuple[str, ...] = ()
+    """Ids of the runs it learns from or is compared with: the old model's first, then the references'."""
+    shown: tuple[tuple[str, Scalar], ...] = field(default=(), compare=False)
+    """Hyperparameters that differ from the defaults: part of the label, not of the identity."""
+
+    def content(self) -> dict[str, Any]:
+        """All that decides the weights, as JSON can hold it."""
+        content = asdict(self)
+        del content["shown"]
+        content["hyperparameters"] = dict(self.hyperparameters)
+        content["parents"] = list(self.parents)
+        return content
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> Run:
+        """The inverse of `content`; further keys are ignored."""
+        known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
+        known |= {
+            "split": Split(**content["split"]),
+            "model": Model(**content["model"]),
+            "recipe": Recipe(**content["recipe"]),
+            "hyperparameters": tuple(sorted(content["hyperparameters"].items())),
+            "parents": tuple(content["parents"]),
+            "shown": tuple(tuple(pair) for pair in content.get("shown", ())),
+        }
+        return cls(**known)
+
+    def document(self) -> dict[str, Any]:
+        """`content` with the id and the label: what a record holds."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            **self.content(),
+            "shown": [list(pair) for pair in self.shown],
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """Readable prefix and hash of the content: `digits-resnet8-mpt-kl-s0-1f2e3d4c5b`."""
+        name = {"old": "old", "reference": f"reference{self.index}", "candidate": self.method}[self.role]
+        digest = hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
+        return f"{self.dataset}-{self.model.label}-{name}-s{self.seed}-{digest[:12]}"
+
+    @cached_property
+    def label(self) -> str:
+        """The name in tables: `mpt-kl`, or with what was changed `mpt-kl[k=2]`."""
+        if self.role != "candidate":
+            return self.role if self.role == "old" else f"reference {self.index}"
+        shown = ",".join(
+            f"{name.rstrip('_')}={value:g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in self.shown
+        )
+        return f"{self.method}[{shown}]" if shown else self.method
+
+    @property
+    def stream_key(self) -> int:
+        """Seed (64 bit) of initial weights, sample order and augmentation.
+
+        Candidates of one seed share it (paired comparison by common random numbers); the old model and
+        every reference have their own, so that they are independent.
+        """
+        digest = hashlib.sha256(f"{self.role}/{self.index}/{self.seed}".encode()).digest()
+        return int.from_bytes(digest[:8], "little")
+
+    @property
+    def trained_classes(self) -> int:
+        """Number of logits: the old model knows the old classes alone."""
+        return self.split.old_classes if self.role == "old" else self.split.classes
+
+    @property
+    def stream(self) -> tuple[Any, ...]:
+        """Runs with equal streams see the same batches and may train in lockstep."""
+        who = (self.role, self.index, self.seed)
+        return (*who, self.dataset, self.data, self.split, self.model, self.recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One candidate method with all its hyperparameters written out, and the references it asks for."""
+
+    method: str
+    hyperparameters: tuple[tuple[str, Scalar], ...]
+    shown: tuple[tuple[str, Scalar], ...]
+    references: int
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One comparison: a table's worth of models."""
+
+    dataset: str
+    data: str
+    split: Split
+    old_model: Model
+    model: Model
+    old_recipe: Recipe
+    recipe: Recipe
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+
+
+def expand(setting: Setting) -> tuple[Run, ...]:
+    """The graph of Runs of one setting, parents before children, without duplicates."""
+    runs: dict[str, Run] = {}
+    split = setting.split
+    # What only the old model saw is no part of the others: settings that differ in it share references.
+    grown = replace(split, old_data=1.0)
+    whole = replace(grown, old_classes=split.classes)
+    for seed in setting.seeds:
+        new = Run(
+            role="candidate",
+            seed=seed,
+            dataset=setting.dataset,
+            data=setting.data,
+            split=grown,
+            model=setting.model,
+            recipe=setting.recipe,
+        )
+        old = replace(new, role="old", split=split, model=setting.old_model, recipe=setting.old_recipe)
+        count = max((variant.references for variant in setting.variants), default=0)
+        references = [replace(new, role="reference", index=i, split=whole) for i in range(count)]
+        candidates = [
+            replace(
+                new,
+                method=variant.method,
+                hyperparameters=variant.hyperparameters,
+                method_version=variant.version,
+                shown=variant.shown,
+                parents=(old.id, *(reference.id for reference in references[: variant.references])),
+            )
+            for variant in setting.variants
+        ]
+        runs |= {run.id: run for run in (old, *references, *candidates)}
+    return tuple(runs.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a Job needs of a machine; `minutes` is an estimate with a margin, for a scheduler's time limit."""
+
+    cpus: int
+    gpus: int
+    memory_gb: float
+    minutes: int
+    nodes: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Runs that train in lockstep on one stream of batches, and the Jobs that must be done before."""
+
+    runs: tuple[Run, ...]
+    after: tuple[str, ...]
+    resources: Resources
+
+    def __post_init__(self) -> None:
+        assert len({run.stream for run in self.runs}) == 1, "runs of a job share one stream of batches"
+
+    @cached_property
+    def id(self) -> str:
+        """The run's id for a job of one; for a cohort its size and a hash of the ids."""
+        if len(self.runs) == 1:
+            return self.runs[0].id
+        first = self.runs[0]
+        digest = hashlib.sha256("\n".join(sorted(run.id for run in self.runs)).encode()).hexdigest()
+        return f"{first.dataset}-{first.model.label}-cohort{len(self.runs)}-s{first.seed}-{digest[:12]}"
+
+    @property
+    def title(self) -> str:
+        """Short name for people: `old s0`, `reference 3 s1`, `8 candidates s2`."""
+        first = self.runs[0]
+        what = first.label if len(self.runs) == 1 else f"{len(self.runs)} candidates"
+        return f"{what} s{first.seed}"
+
+    def document(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "runs": [run.document() for run in self.runs],
+            "after": list(self.after),
+            "resources": asdict(self.resources),
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Job:
+        """The inverse of `document`."""
+        return cls(
+            runs=tuple(Run.from_content(run) for run in document["runs"]),
+            after=tuple(document["after"]),
+            resources=Resources(**document["resources"]),
+        )
+
+
+def group(
+    runs: Sequence[Run],
+    *,
+    done: Callable[[str], bool],
+    cohort: Callable[[Run], int],
+    resources: Callable[[Sequence[Run]], Resources],
+) -> tuple[Job, ...]:
+    """Jobs for the Runs that are not done, parents before children.
+
+    Args:
+        runs: a whole plan, parents before children.
+        done: whether a run id has a valid record.
+        cohort: the most candidates like this one that may share a Job.
+        resources: what such Runs need together.
+    """
+    streams: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        if not done(run.id):
+            streams.setdefault(run.stream, []).append(run)
+    job_of: dict[str, str] = {}
+    jobs: list[Job] = []
+    for members in streams.values():
+        for part in _chunks(members, cohort(members[0])):
+            parents = dict.fromkeys(job_of[p] for run in part for p in run.parents if p in job_of)
+            job = Job(runs=tuple(part), after=tuple(parents), resources=resources(part))
+            jobs.append(job)
+            job_of |= {run.id: job.id for run in part}
+    return tuple(jobs)
+
+
+def _chunks(members: list[Run], size: int) -> Iterable[list[Run]]:
+    """Nearly equal parts of at most `size`: 10 by 8 is 5 and 5, so that no job is a straggler."""
+    parts = -(-len(members) // size)
+    bounds = [len(members) * i // parts for i in range(parts + 1)]
+    return [members[a:b] for a, b in itertools.pairwise(bounds)]

@@ -1,0 +1,196 @@
+"""`python -m harness.sweep`: plan what is asked for, run what is missing, print the table."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness import config, jobfile, resources, words
+from harness.config import SweepConfig
+from harness.experiments import find
+from harness.plan import Job, Resources, Run, Setting, expand, group
+from loaders.datasets import DATASETS
+from results.board import comparisons
+from results.grid import show
+from results.leaderboard import tables
+from results.store import Store
+from slurm import profile
+from slurm.dispatch import dispatch, has_gpus
+
+INTERRUPTED = 130
+
+
+@words.command
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 when every run is done (or has diverged, which the table shows), 1 when some failed."""
+    if words.HELP_WORDS & set(argv):
+        config.print_help()
+        return 0
+    sweep = config.read(argv)
+    wishes = profile.load(sweep.config.profile, sweep.slurm)
+    asked, console = sweep.config, Console()
+    _require_folder(asked.runs)
+    store = Store(asked.runs)
+    runs = list({run.id: run for setting in sweep.settings for run in expand(setting)}.values())
+    jobs = make_jobs(runs, asked, store)
+    if asked.plan:
+        print_plan(runs, jobs, store, console)
+        return 0
+    interrupted = False
+    if jobs:
+        how = execution(asked)
+        _require_data(sweep.settings, how)
+        _require_writable(asked.runs)
+        for job in jobs:
+            jobfile.write(job, how)
+        outcome = dispatch(
+            jobs,
+            runs=asked.runs,
+            cluster=asked.cluster,
+            console=console,
+            profile=wishes,
+            wait=asked.wait,
+        )
+        if outcome.detached:
+            return 0
+        interrupted = outcome.interrupted
+    expected = [run.document() for run in runs]
+    show(tables(store, expected), console)
+    if asked.experiment and not interrupted:
+        _draw(asked, store, expected, console)
+    if interrupted:
+        return INTERRUPTED
+    return 0 if all(store.read(run.id) is not None for run in runs) else 1
+
+
+def _draw(asked: SweepConfig, store: Store, expected: Sequence[dict[str, Any]], console: Console) -> None:
+    """The experiment's figure, if it is one, into the folder of records."""
+    name = find(asked.experiment or "").figure
+    if name is None:
+        return
+    from results import paper_figures  # matplotlib, which tables do without
+    from results.style import save
+
+    folder = asked.runs / "figures"
+    folder.mkdir(exist_ok=True)
+    for comparison in comparisons(store, expected):
+        made = getattr(paper_figures, name)(store, comparison)
+        png, _ = save(made, folder / f"{name}-{comparison.dataset}")
+        console.print(f"{name}: {png} (and .svg)", highlight=False, soft_wrap=True)
+
+
+def make_jobs(runs: Sequence[Run], asked: SweepConfig, store: Store) -> tuple[Job, ...]:
+    """Jobs for the runs without a record, with the resources that they need."""
+    gpu = asked.device == "cuda" or (asked.device == "auto" and has_gpus(asked.cluster))
+
+    def cohort(run: Run) -> int:
+        if asked.cohort != "auto":
+            return int(asked.cohort)
+        return resources.cohort_size(run, image_size=DATASETS[run.dataset].image_size, gpu=gpu)
+
+    def needs(members: Sequence[Run]) -> Resources:
+        dataset = DATASETS[members[0].dataset]
+        return resources.estimate(
+            members, image_size=dataset.image_size, train_samples=dataset.train_samples or 0, gpu=gpu
+        )
+
+    return group(runs, done=lambda run_id: store.read(run_id) is not None, cohort=cohort, resources=needs)
+
+
+def print_plan(runs: Sequence[Run], jobs: Sequence[Job], store: Store, console: Console) -> None:
+    """What would run: every job with its runs' state and what it waits for."""
+    titles = {job.id: job.title for job in jobs}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Job", "State", "Waits for", "Runs"):
+        table.add_column(heading, overflow="fold")
+    for job in jobs:
+        failures = [found for run in job.runs if (found := store.failure(run.id)) is not None]
+        state = Text(f"failed ({failures[0].cause})", "red") if failures else Text("new", "cyan")
+        waits = _summed_up([titles[parent] for parent in job.after])
+        table.add_row(Text(job.title), state, Text(waits), Text(", ".join(run.label for run in job.runs)))
+    if jobs:
+        console.print(table)
+    left = sum(len(job.runs) for job in jobs)
+    console.print(
+        f"{len(runs)} runs: {len(runs) - left} done, {left} to do in {len(jobs)} jobs; "
+        f"records in {store.root}; nothing was started",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _summed_up(titles: Sequence[str]) -> str:
+    return ", ".join(titles) if len(titles) <= 2 else f"{titles[0]} and {len(titles) - 1} more"
+
+
+def execution(asked: SweepConfig) -> jobfile.Execution:
+    """What of the settings a job must know to run, and no plan depends on."""
+    runs = asked.runs.absolute()
+    return jobfile.Execution(
+        runs=str(runs),
+        betons=str((asked.betons or runs / "betons").absolute()),
+        data=str(asked.data.absolute()) if asked.data else None,
+        download=asked.download,
+        weights=str(asked.weights.absolute()) if asked.weights else None,
+        device=asked.device,
+        loader=asked.loader,
+        workers=asked.workers,
+        precision=asked.precision,
+        deterministic=asked.deterministic,
+        sync_batchnorm=asked.sync_batchnorm,
+    )
+
+
+def _require_data(settings: Sequence[Setting], how: jobfile.Execution) -> None:
+    """Look for the images that a dataset does not bring, before anything is started.
+
+    Raises:
+        ValueError: they are nowhere, in one line.
+    """
+    for setting in settings:
+        folder = Path(how.betons) / setting.data
+        built = all((folder / f"{part}.json").is_file() for part in ("train", "test"))
+        given = built or how.data or how.download
+        if DATASETS[setting.dataset].needs_data and not given:
+            raise ValueError(
+                f"{setting.dataset} needs data=FOLDER with its files: {DATASETS[setting.dataset].summary}; "
+                f"or betons in {folder}, which python -m loaders.build makes"
+            )
+
+
+def _require_folder(runs: Path) -> None:
+    """Refuse a path that leads through a file, before anything is looked for there.
+
+    Raises:
+        ValueError: in one line.
+    """
+    for part in (runs, *runs.parents):
+        if part.exists() and not part.is_dir():
+            raise ValueError(f"runs={runs}: {part} is a file: choose another folder")
+
+
+def _require_writable(runs: Path) -> None:
+    """Make the folder of records and try it, before anything is started.
+
+    Raises:
+        ValueError: it cannot be made or written, in one line.
+    """
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=runs, prefix=".writable-"):
+            pass
+    except OSError as error:
+        raise ValueError(f"runs={runs}: {os.strerror(error.errno or 0)}: choose another folder") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

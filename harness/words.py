@@ -1,0 +1,199 @@
+"""`key=value` words on a command line, into a typed settings dataclass; shared by every command."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import io
+import itertools
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import docstring_parser
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Settings = TypeVar("Settings")
+HELP_WORDS = frozenset({"help", "-h", "--help"})
+
+
+def split(argv: Iterable[str]) -> dict[str, str]:
+    """`["a=1", "--b=2"]` -> `{"a": "1", "b": "2"}`.
+
+    Raises:
+        ValueError: a word without `=`, or a key given twice.
+    """
+    words: dict[str, str] = {}
+    for word in argv:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not equals or not key:
+            raise ValueError(f"'{word}' is not of the form key=value (try --help)")
+        if key in words:
+            raise ValueError(f"{key}= is given twice ('{words[key]}' and '{value}')")
+        words[key] = value
+    return words
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: ` (did you mean 'x'?)` or the list of what is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(known)})"
+
+
+def parse(cls: type[Settings], argv: Sequence[str], *, prog: str, description: str) -> Settings:
+    """Read a command's words; prints the help and exits with 0 where it is asked for.
+
+    Raises:
+        ValueError: unknown key, wrong type, or whatever the dataclass itself refuses.
+    """
+    if HELP_WORDS & set(argv):
+        print_help(cls, prog=prog, description=description)
+        raise SystemExit(0)
+    return build(cls, split(argv))
+
+
+def build(cls: type[Settings], words: Mapping[str, str]) -> Settings:
+    """Type-check `words` against the frozen dataclass `cls` and make one.
+
+    Raises:
+        ValueError: unknown key, wrong type, or whatever the dataclass itself refuses.
+    """
+    hints = get_type_hints(cls)
+    for key in words:
+        if key not in hints:
+            raise ValueError(f"unknown setting '{key}'{nearest(key, hints)}")
+    return cls(**{key: value(key, text, hints[key]) for key, text in words.items()})
+
+
+def value(key: str, text: str, hint: Any) -> Any:
+    """The value of one word, by a type hint.
+
+    Raises:
+        ValueError: the wrong type, in one line that says what was expected.
+    """
+    if text == "":
+        raise ValueError(f"{key}= has no value (expected {_expected(hint)})")
+    names = _choices(hint)
+    if names and text not in names:
+        raise ValueError(f"{key}={text}: expected {_expected(hint)}{nearest(text, names)}")
+    complaint = io.StringIO()  # tyro's own is a box of many lines
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                hint, args=_arguments(text, hint), config=(tyro.conf.FlagConversionOff, tyro.conf.Positional)
+            )
+    except SystemExit:
+        raise ValueError(f"{key}={text}: expected {_expected(hint)}") from None
+
+
+def grid(cls: type[Any], words: Mapping[str, str]) -> list[dict[str, str]]:
+    """Every combination of the values of comma lists given to settings that hold a single value.
+
+    `lr=0.1,0.2 seeds=0,1` -> two dicts where `lr` is scalar and `seeds` a tuple in `cls`.
+    """
+    hints = get_type_hints(cls)
+
+    def values(key: str, text: str) -> list[str]:
+        scalar = key in hints and get_origin(hints[key]) is not tuple and Path not in _members(hints[key])
+        return text.split(",") if scalar else [text]
+
+    choices = [[(key, choice) for choice in values(key, text)] for key, text in words.items()]
+    return [dict(combination) for combination in itertools.product(*choices)]
+
+
+def print_help(
+    cls: type[Any],
+    *,
+    prog: str,
+    description: str,
+    sections: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (),
+) -> None:
+    """Usage, the settings of `cls` with their defaults, and further `sections` of (name, text) rows."""
+    console = Console(highlight=False)
+    console.print(Text(f"usage: {prog} key=value ...", style="bold"))
+    console.print(Text(f"\n{description.strip()}\n"))
+    documented = {p.arg_name: p.description or "" for p in docstring_parser.parse_from_object(cls).params}
+    rows = [(f"{f.name}={_default(f)}", documented.get(f.name, "")) for f in fields(cls)]
+    for title, section in [("Settings", rows), *sections]:
+        table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, title=title, title_justify="left")
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, text in section:
+            table.add_row(Text(name), Text(" ".join(text.split())))
+        console.print(table)
+
+
+class Command(Protocol):
+    """A command's `main`: takes the words, or those of the command line, and gives back the exit code."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+
+
+def command(main: Callable[[Sequence[str]], int]) -> Command:
+    """Make `main(argv)` a command: a user's mistake is one line on stderr and exit code 2, no traceback."""
+
+    @functools.wraps(main)
+    def guarded(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(sys.argv[1:] if argv is None else argv)
+        except BrokenPipeError:  # `... | head`: the reader has gone, and there is nobody to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        except (ValueError, OSError) as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+
+    return guarded
+
+
+def _arguments(text: str, hint: Any) -> list[str]:
+    if get_origin(hint) is tuple:
+        return text.split(",")
+    if bool in _members(hint) or (text == "none" and types.NoneType in _members(hint)):
+        text = text.capitalize()
+    return [text]
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _choices(hint: Any) -> list[str]:
+    return [
+        str(choice)
+        for member in _members(hint)
+        if get_origin(member) is Literal
+        for choice in get_args(member)
+    ]
+
+
+def _expected(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", Path: "a path"}
+    if get_origin(hint) is tuple:
+        return f"a comma-separated list ({_expected(get_args(hint)[0])} each)"
+    if names := _choices(hint):
+        return f"one of {', '.join(names)}"
+    return " or ".join(words[member] for member in _members(hint) if member in words)
+
+
+def _default(field: Field[Any]) -> str:
+    value = field.default if field.default is not MISSING else ""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if value is None or isinstance(value, bool):
+        return "" if value is None else str(value).lower()
+    return str(value)

@@ -1,0 +1,1 @@
+"""Images to batches: datasets, beton files and feeds whose every pixel can be replayed."""

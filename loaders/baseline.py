@@ -1,0 +1,93 @@
+"""The torch feed: torchvision's transforms in a DataLoader's processes, the baseline to compare with."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils import data
+from torchvision.transforms import v2
+
+from loaders.datasets import Dataset
+from loaders.feeds import Batch, Selection, SelectionFeed
+from loaders.kernels import DRAW_BOX, U64, sample_hash
+from loaders.layout import JPEG, Index
+
+
+class TorchFeed(SelectionFeed):
+    """Batches from a plain DataLoader; its augmentation is torchvision's, and so are its pixels."""
+
+    def __init__(
+        self, path: Path, dataset: Dataset, selection: Selection, *, device: torch.device, workers: int
+    ) -> None:
+        self._selection, self._device, self._workers = selection, device, workers
+        self._path, self._transform = path, transform(dataset, train=selection.train)
+
+    @contextmanager
+    def epoch(self, key: int, epoch: int, start: int = 0) -> Iterator[Iterator[Batch]]:
+        """The batches of one epoch from number `start` on."""
+        selection = self._selection
+        loader = data.DataLoader(
+            _Images(self._path, selection.index, self._transform, key, epoch),
+            batch_size=selection.batch_size,
+            sampler=selection.order(key, epoch, start).tolist(),
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+        )
+        batches = self._batches(loader)
+        try:
+            yield batches
+        finally:
+            batches.close()  # and with it the processes
+
+    def _batches(self, loader: data.DataLoader[tuple[torch.Tensor, int]]) -> Generator[Batch]:
+        for images, samples in loader:
+            targets = torch.from_numpy(self._selection.targets(samples.numpy()))
+            yield Batch(
+                images=images.to(self._device),
+                targets=targets.to(self._device),
+                indices=samples.to(self._device),
+            )
+
+
+def transform(dataset: Dataset, *, train: bool) -> v2.Transform:
+    """The dataset's augmentation in torchvision's words, from a PIL image to uint8 [3, H, W]."""
+    augmentation, size = dataset.augmentation, dataset.image_size
+    steps: list[v2.Transform] = []
+    if augmentation.kind == "pad-crop" and train:
+        steps.append(v2.RandomCrop(size, padding=augmentation.pad))
+    elif augmentation.kind == "resized-crop":
+        evaluation = [v2.Resize(augmentation.resize), v2.CenterCrop(size)]
+        steps += [v2.RandomResizedCrop(size)] if train else evaluation
+    if train and augmentation.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    return v2.Compose([*steps, v2.PILToTensor()])
+
+
+class _Images(data.Dataset[tuple[torch.Tensor, int]]):
+    """One epoch's images, each with a seed of its own, so that the number of workers changes nothing."""
+
+    def __init__(self, path: Path, index: Index, steps: v2.Transform, key: int, epoch: int) -> None:
+        self._path, self._index, self._steps = path, index, steps
+        self._key, self._epoch = U64(key), U64(epoch)
+
+    @cached_property
+    def _file(self) -> NDArray[np.uint8]:
+        return np.memmap(self._path, np.uint8, mode="r")
+
+    def __getitem__(self, sample: int) -> tuple[torch.Tensor, int]:
+        index = self._index
+        stored = self._file[index.starts[sample] : index.starts[sample] + index.sizes[sample]]
+        if index.modes[sample] == JPEG:
+            image: Image.Image = Image.open(io.BytesIO(stored.tobytes()))
+        else:
+            image = Image.fromarray(stored.reshape(index.heights[sample], index.widths[sample], 3))
+        torch.manual_seed(int(sample_hash(self._key, self._epoch, U64(sample), DRAW_BOX)) >> 1)
+        return self._steps(image).permute(1, 2, 0), sample

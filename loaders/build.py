@@ -1,0 +1,132 @@
+"""Write a dataset's betons ahead of time: `python -m loaders.build dataset=imagenet data=/path`.
+
+A sweep builds what it misses by itself; this is for doing it where the cores are, once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from harness.words import command, parse
+from loaders.betons import Beton, Report, ensure_beton, file_digest
+from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, find
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """Settings of a build; what is left out is the dataset's and the architecture's own."""
+
+    dataset: str | None = None
+    """Which dataset; it has to be given."""
+    data: Path | None = None
+    """Folder of the dataset's own files, where it needs one."""
+    download: bool = False
+    """Load missing data from the network (CIFAR)."""
+    arch: str | None = None
+    """Architecture whose usual encoding to take (default: the dataset's)."""
+    betons: Path = Path("runs/betons")
+    """Folder of the betons."""
+    write_mode: Literal["raw", "jpg", "proportion"] | None = None
+    """Store pixels, JPEGs, or a share of the images as JPEG."""
+    max_resolution: int | None = None
+    """Bound of the longer side in pixels; 0 keeps the size."""
+    jpeg_quality: int | None = None
+    """Quality of the JPEGs, 1 to 100."""
+    jpeg_share: float | None = None
+    """Share of JPEGs where write_mode is proportion."""
+    workers: int | None = None
+    """Processes that encode (default: the cores of this process)."""
+    verify: bool = False
+    """Compare the whole of the files with their checksums, also where they were built before."""
+
+    def __post_init__(self) -> None:
+        self.entry  # noqa: B018  # raises for one that does not exist
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers={self.workers}: must be 1 or more")
+
+    @property
+    def entry(self) -> Dataset:
+        """The dataset's entry."""
+        if self.dataset is None:
+            raise ValueError(f"dataset= is missing (known: {', '.join(DATASETS)})")
+        return find(self.dataset)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the images are to be stored."""
+        given = {
+            name: value
+            for name in ("write_mode", "max_resolution", "jpeg_quality", "jpeg_share")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self.entry.encoding(self.arch), **given)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build the two parts of a dataset, and say what they hold."""
+    config = parse(BuildConfig, argv or (), prog="python -m loaders.build", description=__doc__ or "")
+    console = Console(highlight=False)
+    for part in PART_FOLDERS:
+        with _progress(f"{config.dataset} {part}") as report:
+            beton = ensure_beton(
+                config.entry,
+                part,
+                data=config.data,
+                betons=config.betons,
+                encoding=config.encoding,
+                download=config.download,
+                workers=config.workers,
+                report=report,
+            )
+        if config.verify and file_digest(beton.path) != beton.manifest.sha256:
+            raise ValueError(
+                f"{beton.path} is damaged: delete {beton.path.with_suffix('.json')}, build again"
+            )
+        _describe(beton, console)
+    return 0
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Report]:
+    """A progress bar that appears with the first report: what is there already needs none."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = progress.add_task(name, total=None)
+
+    def report(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+def _describe(beton: Beton, console: Console) -> None:
+    manifest = beton.manifest
+    images, classes, megabytes = sum(manifest.counts), len(manifest.classes), manifest.bytes / 1e6
+    console.print(
+        f"{manifest.dataset} {manifest.part}: {images:,} images of {classes} classes, "
+        f"{megabytes:,.1f} MB ({manifest.encoding})"
+    )
+    console.print(f"  {beton.path}", soft_wrap=True)
+    for kind, count in manifest.converted.items():
+        console.print(f"  converted: {count:,} {kind}")
+    for problem in manifest.rejected:
+        console.print(f"  left out: {problem}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""From records and the runs that were asked for to what a table shows: rows over seeds, holes included."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from results.store import BrokenRecord, Failure, Record, Store
+
+BASELINE = "none"
+"""Label of No Treatment, which all methods are compared with."""
+Run = Mapping[str, Any]
+"""Content of a Run, with its "id" and "label"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hole:
+    """A run that was asked for and gives no number."""
+
+    seed: int
+    state: Literal["missing", "failed", "diverged"]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"seed {self.seed} {self.state}" + (f" ({self.reason})" if self.reason else "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """Mean over seeds, and the sample standard deviation where there are two or more."""
+
+    mean: float
+    std: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Summary | None":
+        """Of the values of the seeds; None where there are none."""
+        if not values:
+            return None
+        mean = math.fsum(values) / len(values)
+        squares = math.fsum((value - mean) ** 2 for value in values)
+        return cls(mean=mean, std=math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Row:
+    """One model or method over its seeds."""
+
+    label: str
+    method: str
+    records: Mapping[int, Record]
+    """Done runs, by seed."""
+    holes: tuple[Hole, ...]
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were asked for."""
+        return len(self.records) + len(self.holes)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every seed has given its numbers; only then is the row ranked."""
+        return bool(self.records) and not self.holes
+
+    def summary(self, metric: str) -> Summary | None:
+        """A metric over the seeds that have it; None where none has."""
+        values = [value_of(record, metric) for record in self.records.values()]
+        return Summary.of([value for value in values if value is not None])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """One table's worth: an old model and the methods that update it, all else being equal."""
+
+    dataset: str
+    old: Row
+    candidates: tuple[Row, ...]
+    references: tuple[Record, ...]
+    candidate_run: Run
+    old_run: Run | None
+
+    @cached_property
+    def title(self) -> str:
+        """Dataset, models and classes: `digits: resnet8 (cifar) -> resnet8 (cifar), 5 of 10 classes old`."""
+        split = self.candidate_run["split"]
+        old = _model(self.old_run["model"]) if self.old_run else "old model"
+        words = [f"{self.dataset}: {old} -> {_model(self.candidate_run['model'])}"]
+        words.append(f"{split['old_classes']} of {split['classes']} classes old")
+        if split["class_order"] is not None:
+            words.append(f"class order {split['class_order']}")
+        if self.old_run and self.old_run["split"]["old_data"] != 1:
+            words.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
+        return ", ".join(words)
+
+    @cached_property
+    def recipe(self) -> str:
+        """How the models were trained, as `key=value` words."""
+        new = _words(self.candidate_run["recipe"])
+        if self.old_run is None or self.old_run["recipe"] == self.candidate_run["recipe"]:
+            return new
+        return f"{new}; old model: {_words(self.old_run['recipe'])}"
+
+
+def value_of(record: Record, metric: str) -> float | None:
+    """A metric, or a cost that the record tells: gpu_hours, images_per_s, peak_memory_gb."""
+    if metric == "gpu_hours":
+        seconds = training_seconds(record)
+        return None if seconds is None else seconds / 3600
+    if metric == "images_per_s":
+        return record.images_per_s
+    if metric == "peak_memory_gb":
+        return None if record.peak_memory_bytes is None else record.peak_memory_bytes / 1e9
+    return record.metrics.get(metric)
+
+
+def training_seconds(record: Record) -> float | None:
+    """Seconds of its device that a run took: its share, where it trained with others on one stream."""
+    return record.timings.get("train_share_s", record.timings.get("train_s"))
+
+
+def comparisons(store: Store, expected: Iterable[Run]) -> list[Comparison]:
+    """One comparison per setting among the `expected` runs, in their order; reads their records alone."""
+    runs = {run["id"]: run for run in expected}
+    records = {run_id: record for run_id in runs if (record := store.read(run_id)) is not None}
+    return _Known(store=store, runs=runs, records=records).comparisons()
+
+
+def finished_comparisons(runs: Path, dataset: str = "") -> tuple[Store, list[Comparison]]:
+    """The store in a folder, and all of its comparisons (or a dataset's) in which a candidate is done.
+
+    Runs of unfinished jobs are holes; broken records are too, and named on stderr. Raises ValueError
+    where there is nothing to show.
+    """
+    if not runs.is_dir():
+        raise ValueError(f"runs={runs}: no such folder")
+    store = Store(runs)
+    records: dict[str, Record] = {}
+    for record in store.scan():
+        if isinstance(record, BrokenRecord):
+            print(f"warning: {record}", file=sys.stderr)
+        else:
+            records[record.id] = record
+    contents = {run_id: record.run for run_id, record in records.items()}
+    contents |= _runs_of_jobs(store, contents)
+    ordered = dict(sorted(contents.items(), key=lambda item: _by_name(item[1])))
+    found = [
+        comparison
+        for comparison in _Known(store=store, runs=ordered, records=records).comparisons()
+        if dataset in ("", comparison.dataset) and any(row.records for row in comparison.candidates)
+    ]
+    if not found:
+        wanted = f"of dataset={dataset}" if dataset else "yet"
+        raise ValueError(f"runs={runs}: no finished candidate {wanted}")
+    return store, found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Known:
+    """All that the tables are made of, by run id."""
+
+    store: Store
+    runs: Mapping[str, Run]
+    records: Mapping[str, Record]
+
+    def comparisons(self) -> list[Comparison]:
+        settings: dict[str, list[Run]] = {}
+        for run in self.runs.values():
+            if run["role"] == "candidate":
+                settings.setdefault(_setting(run, self.runs), []).append(run)
+        return [self._comparison(candidates) for candidates in settings.values()]
+
+    def _comparison(self, candidates: Sequence[Run]) -> Comparison:
+        rows: dict[str, list[Run]] = {}
+        for run in candidates:
+            rows.setdefault(_row_key(run), []).append(run)
+        seeds = {run["seed"] for run in candidates if run["label"] == BASELINE}
+        old_runs = self._parents(candidates, "old")
+        references = [run["id"] for run in self._parents(candidates, "reference")]
+        return Comparison(
+            dataset=candidates[0]["dataset"],
+            old=self._row("old model", old_runs, set()),
+            candidates=tuple(self._row(label, rows[key], seeds) for key, label in _labels(rows).items()),
+            references=tuple(self.records[run_id] for run_id in references if run_id in self.records),
+            candidate_run=candidates[0],
+            old_run=old_runs[0] if old_runs else None,
+        )
+
+    def _row(self, label: str, runs: Sequence[Run], seeds: set[int]) -> Row:
+        """A row of these runs; a seed among `seeds` for which there is none is a hole."""
+        done: dict[int, Record] = {}
+        lacking = seeds - {run["seed"] for run in runs}
+        holes = [Hole(seed=seed, state="missing", reason="") for seed in lacking]
+        for run in runs:
+            record = self.records.get(run["id"])
+            if record is None:
+                holes.append(self._hole(run))
+            elif record.state == "diverged":
+                holes.append(Hole(seed=run["seed"], state="diverged", reason=record.reason or ""))
+            else:
+                done[run["seed"]] = record
+        return Row(
+            label=label,
+            method=runs[0]["method"] if runs else BASELINE,
+            records=dict(sorted(done.items())),
+            holes=tuple(sorted(holes, key=lambda hole: hole.seed)),
+        )
+
+    def _hole(self, run: Run) -> Hole:
+        """Why a run has no record: its own failure, or else that of a parent."""
+        if failure := self.store.failure(run["id"]):
+            return Hole(seed=run["seed"], state="failed", reason=_told(failure))
+        for parent in run["parents"]:
+            label = self.runs[parent]["label"] if parent in self.runs else parent
+            record = self.records.get(parent)
+            if record is None and (failure := self.store.failure(parent)):
+                return Hole(seed=run["seed"], state="missing", reason=f"{label} failed: {_told(failure)}")
+            if record is not None and record.state == "diverged":
+                return Hole(seed=run["seed"], state="missing", reason=f"{label} diverged")
+        return Hole(seed=run["seed"], state="missing", reason="")
+
+    def _parents(self, candidates: Iterable[Run], role: str) -> list[Run]:
+        ids = dict.fromkeys(parent for run in candidates for parent in run["parents"])
+        known = [self.runs[run_id] for run_id in ids if run_id in self.runs]
+        return [run for run in known if run["role"] == role]
+
+
+def _told(failure: Failure) -> str:
+    first_line = failure.message.strip().partition("\n")[0]
+    return f"{failure.cause}: {first_line}" + (f"; log: {failure.log}" if failure.log else "")
+
+
+def _setting(run: Run, runs: Mapping[str, Run]) -> str:
+    """What candidates of one table have in common; the old model's seed is not part of it."""
+    old = runs.get(run["parents"][0]) if run["parents"] else None
+    common = [run[name] for name in ("dataset", "data", "split", "model", "recipe")]
+    return json.dumps([*common, old and [old[name] for name in ("split", "model", "recipe")]], sort_keys=True)
+
+
+def _row_key(run: Run) -> str:
+    return json.dumps(
+        [run["label"], run["method"], run["hyperparameters"], run["method_version"]], sort_keys=True
+    )
+
+
+def _labels(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
+    """Row key -> label; two versions of one method, or two sets of defaults, are told apart by a number."""
+    labels: dict[str, str] = {}
+    for key, runs in rows.items():
+        label = runs[0]["label"]
+        same = sum(taken.partition(" #")[0] == label for taken in labels.values())
+        labels[key] = f"{label} #{same + 1}" if same else label
+    return labels
+
+
+def _by_name(run: Run) -> tuple[Any, ...]:
+    """No Treatment first, then labels with their numbers in order of size: k=2 before k=10."""
+    parts = re.split(r"(\d+)", run["label"])
+    label = [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+    return run["dataset"], run["method"] != "none", label
+
+
+def _runs_of_jobs(store: Store, known: Mapping[str, Run]) -> dict[str, Run]:
+    """Runs without a record of jobs that were started in this store; an unreadable job file is no matter."""
+    runs: dict[str, Run] = {}
+    for path in sorted((store.root / "jobs").glob("*/job.json")):
+        if path.parent.name in known:
+            continue
+        try:
+            runs |= {run["id"]: run for run in json.loads(path.read_bytes())["job"]["runs"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return runs
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    embedding = f", embedding {model['embedding']}" if model.get("embedding") else ""
+    return f"{model['arch']} ({model['stem']} stem{embedding})"
+
+
+def _words(recipe: Mapping[str, Any]) -> str:
+    return " ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in recipe.items()
+    )

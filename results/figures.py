@@ -1,0 +1,266 @@
+"""Pictures of one comparison: what a method costs and saves, and where its flips are.
+
+python -m results.figures runs=runs out=figures
+"""
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from harness.words import command, parse
+from results.board import BASELINE, Comparison, Row, finished_comparisons
+from results.metrics import Pair, pair
+from results.store import Record, Store
+from results.style import axes, figure, legend_beside, look, plain, save
+
+MOST_CLASSES_WITH_NAMES = 20
+
+
+def pareto(store: Store, comparison: Comparison) -> Figure:
+    """Error on all classes against NFR; bars are one standard deviation over seeds, the line the front."""
+    made = figure(title=comparison.title)
+    place = axes(made)
+    points = []
+    for row in _done(comparison):
+        er, nfr = row.summary("er_all"), row.summary("nfr")
+        if er is None or nfr is None:
+            continue
+        style = look(row.method)
+        x, y = 100 * er.mean, 100 * nfr.mean
+        points.append((x, y))
+        place.errorbar(
+            x, y, xerr=100 * (er.std or 0), yerr=100 * (nfr.std or 0), label=plain(row.label), ls="none",
+            color=style.colour, marker=style.marker, ms=7, capsize=2, elinewidth=0.8,
+            mfc="white" if row.label != row.method else style.colour,
+        )  # fmt: skip
+        if row.label != row.method:  # a variant shares its method's look
+            variant = row.label.removeprefix(row.method).strip("[]")
+            place.annotate(plain(variant), (x, y), (4, 4), textcoords="offset points", fontsize=7)
+    front = [p for p in sorted(points) if all(q == p or q[0] > p[0] or q[1] > p[1] for q in points)]
+    place.plot(*zip(*front, strict=True), color="#999999", lw=1, zorder=0, drawstyle="steps-post")
+    place.set(xlabel="error rate on all classes in %", ylabel="negative flip rate in %")
+    legend_beside(place)
+    return made
+
+
+def margins(store: Store, comparison: Comparison) -> Figure:
+    """Logit margins on samples of old classes: the old model's, filled, and each method's, as a line."""
+    pairs = {row: _pairs(store, comparison, row, margins=True) for row in _done(comparison)}
+    pairs = {row: found for row, found in pairs.items() if found}
+    made, places = _panels(len(pairs), comparison.title)
+    if not pairs:
+        return made
+    every = np.concatenate([_margins(p) for row_pairs in pairs.values() for p in row_pairs])
+    lowest, highest = np.quantile(every, [0.002, 0.998]).tolist()
+    bins = np.linspace(lowest, highest, 41).tolist()
+    for place, (row, row_pairs) in zip(places, pairs.items(), strict=True):
+        olds, news = (np.concatenate([side(p) for p in row_pairs]) for side in (_old_margin, _new_margin))
+        place.hist(olds, bins, density=True, color="#cccccc", label="old model")
+        style = look(row.method)
+        place.hist(news, bins, density=True, histtype="step", color=style.colour, ls=style.line, label="new")
+        place.axvline(0, color="black", lw=0.8)
+        kept = row.summary("margin_kept")
+        note = f", {kept.mean:.0%} kept" if kept else ""
+        place.set_title(plain(row.label + note), fontsize=8)
+    made.supxlabel("logit margin of the true class (left of 0: wrong)", fontsize=9)
+    made.supylabel("density", fontsize=9)
+    made.legend(*places[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    return made
+
+
+def flips_by_class(store: Store, comparison: Comparison) -> Figure:
+    """NFR of each method in each old class, pooled over seeds."""
+    rows = [(row, pairs) for row in _done(comparison) if (pairs := _pairs(store, comparison, row))]
+    classes = comparison.candidate_run["split"]["old_classes"]
+    rates = np.array([_class_rates(pairs, classes) for _, pairs in rows]).reshape(len(rows), classes)
+    made = figure(max(5.0, 2.2 + 0.42 * min(classes, 24)), 1.6 + 0.3 * len(rows), title=comparison.title)
+    place = axes(made)
+    image = place.imshow(100 * rates, cmap="Greys", aspect="auto", vmin=0, interpolation="nearest")
+    place.set_yticks(range(len(rows)), [plain(row.label) for row, _ in rows])
+    _name_classes(place, class_names(comparison)[:classes], "x")
+    if classes <= MOST_CLASSES_WITH_NAMES:
+        _write_values(place, 100 * rates)
+    made.colorbar(image, label="NFR in the class in %")
+    place.grid(visible=False)
+    place.set_xlabel("true class")
+    return made
+
+
+def flips_between(store: Store, comparison: Comparison) -> Figure:
+    """Negative flips by true class and new answer, for No Treatment and the method with the lowest NFR."""
+    rows = _baseline_and_best(comparison)
+    split = comparison.candidate_run["split"]
+
+    made, places = _panels(len(rows), comparison.title, columns=2, height=3.6)
+    names = class_names(comparison)
+    every = [_flip_counts(store, comparison, row) for row in rows]
+    most = max(1, *(int(counts.max()) for counts in every))
+    for place, row, counts in zip(places, rows, every, strict=True):
+        image = place.imshow(counts, cmap="Greys", interpolation="nearest", aspect="auto", vmin=0, vmax=most)
+        _name_classes(place, names, "x")
+        _name_classes(place, names[: split["old_classes"]], "y")
+        place.axvline(split["old_classes"] - 0.5, color="black", lw=0.8, ls=":")
+        place.set(xlabel="new model's answer (new classes right of the line)", ylabel="true class")
+        place.set_title(plain(f"{row.label}: {counts.sum()} flips over {len(row.records)} seeds"), fontsize=9)
+        place.grid(visible=False)
+
+        made.colorbar(image, ax=place, label="flips", ticks=MaxNLocator(integer=True))
+    return made
+
+
+def curves(store: Store, comparison: Comparison) -> Figure:
+    """Training loss and accuracy by epoch, means over seeds; the losses of methods differ in their terms."""
+    made = figure(8, 3.6, title=comparison.title)
+    for number, name in enumerate(("loss", "train_accuracy"), 1):
+        place = axes(made, 1, 2, number)
+        for row in _done(comparison):
+            histories = [
+                [epoch.get(name) for epoch in store.history(record)] for record in row.records.values()
+            ]
+            length = min(map(len, histories))
+            values = np.array([history[:length] for history in histories], np.float64)
+            if length and not np.isnan(values).all():
+                style = look(row.method)
+                place.plot(
+                    np.arange(1, length + 1), values.mean(axis=0), label=plain(row.label), color=style.colour,
+                    ls=style.line, lw=1, marker=style.marker, ms=4, markevery=max(1, length // 8),
+                )  # fmt: skip
+        place.set(xlabel="epoch", ylabel={"loss": "training loss"}.get(name, "training accuracy"))
+        place.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_beside(place)
+    return made
+
+
+PICTURES: Mapping[str, Callable[[Store, Comparison], Figure]] = {
+    "pareto": pareto,
+    "margins": margins,
+    "flips-by-class": flips_by_class,
+    "flips-between": flips_between,
+    "curves": curves,
+}
+
+
+def _done(comparison: Comparison) -> list[Row]:
+    return [row for row in comparison.candidates if row.records]
+
+
+def _baseline_and_best(comparison: Comparison) -> list[Row]:
+    scored = [(summary.mean, row) for row in _done(comparison) if (summary := row.summary("nfr"))]
+    best = min(scored, key=lambda item: item[0])[1]
+    plainly = [row for row in _done(comparison) if row.label == BASELINE]
+    return list(dict.fromkeys([*plainly, best]))
+
+
+def _pairs(store: Store, comparison: Comparison, row: Row, *, margins: bool = False) -> list[Pair]:
+    """The row's answers against the old model's, seed by seed; with `margins`, only where there are some."""
+    pairs = []
+    for seed, record in row.records.items():
+        old = comparison.old.records.get(seed)
+        if old is not None:
+            both = pair(store.predictions(old), store.predictions(record))
+            if not margins or (both.old.margin is not None and both.new.margin is not None):
+                pairs.append(both)
+    return pairs
+
+
+def _old_margin(both: Pair) -> NDArray[np.float32]:
+    assert both.old.margin is not None
+    return both.old.margin
+
+
+def _new_margin(both: Pair) -> NDArray[np.float32]:
+    assert both.new.margin is not None
+    return both.new.margin
+
+
+def _margins(both: Pair) -> NDArray[np.float32]:
+    return np.concatenate([_old_margin(both), _new_margin(both)])
+
+
+def _flip_counts(store: Store, comparison: Comparison, row: Row) -> NDArray[np.int64]:
+    """[old classes, classes] negative flips by true class and new answer, over all seeds."""
+    split = comparison.candidate_run["split"]
+    counts = np.zeros((split["old_classes"], split["classes"]), np.int64)
+    for both in _pairs(store, comparison, row):
+        np.add.at(counts, (both.old.target[both.negative], both.new.prediction[both.negative]), 1)
+    return counts
+
+
+def _class_rates(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:
+    samples = sum(np.bincount(both.old.target, minlength=classes) for both in pairs)
+    flips = sum(np.bincount(both.old.target[both.negative], minlength=classes) for both in pairs)
+    return np.asarray(flips / np.maximum(samples, 1), np.float64)
+
+
+def class_names(comparison: Comparison) -> list[str]:
+    """Names by position in the class order; numbers where no record tells names."""
+    count = comparison.candidate_run["split"]["classes"]
+    rows = (comparison.old, *comparison.candidates)
+    records: list[Record] = [record for row in rows for record in row.records.values()]
+    names = next((r.environment["class_names"] for r in records if "class_names" in r.environment), None)
+    return [str(name) for name in names] if names and len(names) == count else [str(i) for i in range(count)]
+
+
+def _name_classes(place: Axes, names: Sequence[str], axis: str) -> None:
+    set_ticks = place.set_xticks if axis == "x" else place.set_yticks
+    if len(names) > MOST_CLASSES_WITH_NAMES:
+        return
+    texts = [plain(name if len(name) < 15 else name[:14] + "…") for name in names]
+    set_ticks(range(len(names)), texts, fontsize=8)
+    if axis == "x" and max(map(len, texts)) > 2:
+        place.tick_params("x", rotation=45)
+
+
+def _write_values(place: Axes, values: NDArray[np.float64]) -> None:
+    for (i, j), value in np.ndenumerate(values):
+        dark = value > 0.6 * max(values.max(), 1e-9)
+        colour = "white" if dark else "black"
+        place.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
+
+
+def _panels(count: int, title: str, *, columns: int = 4, height: float = 1.9) -> tuple[Figure, list[Axes]]:
+    columns = max(1, min(columns, count))
+    lines = max(1, -(-count // columns))
+    made = figure(max(5.0, 9.0 * columns / 4 if columns != 2 else 9.0), 0.8 + height * lines, title=title)
+    return made, [axes(made, lines, columns, i + 1) for i in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to draw."""
+
+    runs: Path = Path("runs")
+    """Folder of records."""
+    out: Path = Path("figures")
+    """Folder for the pictures, PNG and SVG; made where it is missing."""
+    dataset: str = ""
+    """Only this dataset; all by default."""
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Draw every picture of every comparison in a folder of records."""
+    settings = parse(Settings, argv, prog="python -m results.figures", description=main.__doc__ or "")
+    store, chosen = finished_comparisons(settings.runs, settings.dataset)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    for number, comparison in enumerate(chosen, 1):
+        for name, draw in PICTURES.items():
+            stem = f"{_file_name(comparison.dataset)}-{number}-{name}"
+            print(save(draw(store, comparison), settings.out / stem)[0])
+    return 0
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

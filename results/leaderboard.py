@@ -1,0 +1,285 @@
+"""The comparison tables: one per setting, the old model first, best bold, second underlined.
+
+python -m results.leaderboard runs=runs columns=er_old,nfr,churn sort=nfr export=table.tex
+"""
+
+import contextlib
+import dataclasses
+import gc
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness.words import HELP_WORDS, command, nearest, parse, print_help
+from results.analysis import SIGNIFICANT, Analysis, analyse
+from results.board import Comparison, Hole, Row, Run, Summary, comparisons, finished_comparisons
+from results.files import write_atomically
+from results.grid import Cell, Emphasis, Grid, as_csv, latex, markdown, show
+from results.metrics import METRICS, Metric
+from results.statistics import Interval
+from results.store import Store
+
+DEFAULT_COLUMNS = ("er_old", "er_all", "nfr", "rel_nfr")
+COSTS: dict[str, Metric] = {
+    "gpu_hours": Metric(title="GPU hours", meaning="hours of training", unit=""),
+    "images_per_s": Metric(title="Images/s", meaning="training throughput", better="high", unit=""),
+    "peak_memory_gb": Metric(title="Memory GB", meaning="peak memory", unit=""),
+}
+KNOWN_COLUMNS = METRICS | COSTS
+DIGITS = 2
+
+
+def tables(store: Store, expected: Iterable[Run], *, columns: Sequence[str] = DEFAULT_COLUMNS) -> list[Grid]:
+    """One table per setting among the expected runs (`Run.document()`), for `results.grid.show`."""
+    return [table(store, comparison, columns) for comparison in comparisons(store, expected)]
+
+
+def table(
+    store: Store,
+    comparison: Comparison,
+    columns: Sequence[str] = DEFAULT_COLUMNS,
+    analysis: Analysis | None = None,
+) -> Grid:
+    """One comparison: old model, methods, noise floor; the rules it follows stand in the footer."""
+    analysis = analysis or analyse(comparison)
+    places = {name: _places(comparison.candidates, name) for name in columns}
+    rows = [_row(comparison.old, columns, {}, Analysis())]
+    rows += [_row(row, columns, places, analysis) for row in comparison.candidates]
+    rules = {0}
+    if analysis.floor:
+        rules.add(len(rows) - 1)
+        floor = [_shown(analysis.floor, METRICS["nfr"]) if name == "nfr" else "-" for name in columns]
+        rows.append(tuple(Cell(text) for text in ("noise floor", "-", *floor, "-")))
+    return Grid(
+        title=comparison.title,
+        header=("Method", "Rank", *(KNOWN_COLUMNS[name].title for name in columns), "NFR - none [95 %]"),
+        rows=tuple(rows),
+        rules=frozenset(rules),
+        footer=tuple(_footer(store, comparison, analysis)),
+    )
+
+
+def _row(
+    row: Row, columns: Sequence[str], places: dict[str, dict[str, Emphasis]], analysis: Analysis
+) -> tuple[Cell, ...]:
+    seeds = f" ({len(row.records)} of {row.seeds} seeds)" if row.holes else ""
+    rank = analysis.rank.get(row.label)
+    numbers = [
+        Cell(
+            _shown(row.summary(name), KNOWN_COLUMNS[name]) or _hole(row),
+            places.get(name, {}).get(row.label, ""),
+        )
+        for name in columns
+    ]
+    difference = analysis.difference.get(row.label)
+    return (
+        Cell(row.label + seeds),
+        Cell("-" if rank is None else str(rank)),
+        *numbers,
+        Cell("-" if difference is None else _interval(difference)),
+    )
+
+
+def _hole(row: Row) -> str:
+    """What stands in a cell without a number: the state of the runs, or a dash for what no such model has."""
+    states = dict.fromkeys(hole.state for hole in row.holes)
+    return "/".join(states) if states and not row.records else "-"
+
+
+def _shown(summary: Summary | None, metric: Metric) -> str:
+    if summary is None:
+        return ""
+    scale = 100 if metric.unit == "%" else 1
+    spread = "" if summary.std is None else f"±{summary.std * scale:.{DIGITS}f}"
+    return f"{summary.mean * scale:.{DIGITS}f}{spread}"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{100 * interval.estimate:+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
+
+
+def _places(rows: Sequence[Row], name: str) -> dict[str, Emphasis]:
+    """Row label -> best or second best mean as shown; equals share a place, rows with holes have none."""
+    metric = KNOWN_COLUMNS[name]
+    if metric.better is None:
+        return {}
+    scale, sign = (100 if metric.unit == "%" else 1), (1 if metric.better == "low" else -1)
+    means = {
+        row.label: sign * round(summary.mean * scale, DIGITS)
+        for row in rows
+        if row.whole and (summary := row.summary(name)) is not None
+    }
+    first, second, *_ = [*sorted(set(means.values())), None, None]
+    return {
+        label: "best" if mean == first else "second"
+        for label, mean in means.items()
+        if mean in (first, second)
+    }
+
+
+def _footer(store: Store, comparison: Comparison, analysis: Analysis) -> list[str]:
+    seeds = max((row.seeds for row in comparison.candidates), default=0)
+    lines = [
+        f"{_samples(comparison)}{seeds} seed{'s' if seeds != 1 else ''}; records in {store.root}",
+        "Rates in %, mean±std over seeds; best bold, second underlined, among methods with all their seeds.",
+    ]
+    if analysis.rank:
+        lines.append(
+            "Rank: 1 + the methods with significantly fewer negative flips "
+            f"(exact McNemar on all seeds pooled, Holm, p < {SIGNIFICANT})."
+        )
+    if analysis.difference:
+        lines.append("NFR - none: paired by sample and seed, bootstrap over test samples.")
+    if analysis.floor:
+        lines.append(
+            "Noise floor: NFR between two plainly trained new models that differ in their seed "
+            f"({analysis.floor_pairs} ordered pairs)."
+        )
+    lines.append(f"Recipe: {comparison.recipe}")
+    return lines + [
+        f"{row.label}: {_holes(row.holes)}" for row in (comparison.old, *comparison.candidates) if row.holes
+    ]
+
+
+def _samples(comparison: Comparison) -> str:
+    for row in comparison.candidates:
+        for record in row.records.values():
+            if "samples_old" in record.metrics:
+                old, every = record.metrics["samples_old"], record.metrics["samples_all"]
+                return f"{old:,.0f} test samples of old classes, {every:,.0f} in all; "
+    return ""
+
+
+def _holes(holes: Sequence[Hole]) -> str:
+    waiting = [str(hole.seed) for hole in holes if hole.state == "missing" and not hole.reason]
+    said = [str(hole) for hole in holes if hole.state != "missing" or hole.reason]
+    if waiting:
+        said.append(f"seed{'s' if len(waiting) > 1 else ''} {', '.join(waiting)} not run yet")
+    return "; ".join(said)
+
+
+def numbers(comparison: Comparison, analysis: Analysis, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The raw values behind a table, one flat row a method: rates are fractions of 1."""
+    rows = []
+    for row in (comparison.old, *comparison.candidates):
+        flat: dict[str, Any] = {
+            "setting": comparison.title,
+            "dataset": comparison.dataset,
+            "method": row.label,
+        }
+        flat |= {"seeds_done": len(row.records), "seeds": row.seeds, "rank": analysis.rank.get(row.label)}
+        for name in columns:
+            summary = row.summary(name)
+            flat |= {name: summary and summary.mean, f"{name}_std": summary and summary.std}
+        if difference := analysis.difference.get(row.label):
+            flat |= {f"nfr_minus_none_{end}": value for end, value in dataclasses.asdict(difference).items()}
+        rows.append(flat | {"holes": _holes(row.holes) or None})
+    if analysis.floor:
+        floor = {"nfr": analysis.floor.mean, "nfr_std": analysis.floor.std}
+        rows.append(
+            {"setting": comparison.title, "dataset": comparison.dataset, "method": "noise floor"} | floor
+        )
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to print."""
+
+    runs: Path = Path("runs")
+    """Folder of records."""
+    columns: tuple[str, ...] = DEFAULT_COLUMNS
+    """Metrics and costs to show."""
+    methods: tuple[str, ...] = ()
+    """Only these methods, by name or label; all by default."""
+    dataset: str = ""
+    """Only this dataset; all by default."""
+    sort: str = ""
+    """A column to sort by, best first, or `rank`; by default methods stay in the order of the plan."""
+    export: tuple[Path, ...] = ()
+    """Files to write as well, by their ending: .md, .tex, .csv, .json."""
+
+    def __post_init__(self) -> None:
+        for name in (*self.columns, *([self.sort] if self.sort not in ("", "rank") else [])):
+            if name not in KNOWN_COLUMNS:
+                raise ValueError(f"unknown column '{name}'{nearest(name, KNOWN_COLUMNS)}")
+        for path in self.export:
+            if path.suffix not in _EXPORTS:
+                raise ValueError(f"export={path}: the ending must be one of {', '.join(_EXPORTS)}")
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Thousands of records hold no cycle, and walking them again and again is half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@command
+@_collector_paused()
+def main(argv: Sequence[str]) -> int:
+    """Print the tables of a folder of records."""
+    prog, about = "python -m results.leaderboard", main.__doc__ or ""
+    if HELP_WORDS & set(argv):
+        columns = [(name, metric.meaning) for name, metric in KNOWN_COLUMNS.items()]
+        print_help(Settings, prog=prog, description=about, sections=[("Columns", columns)])
+        return 0
+    settings = parse(Settings, argv, prog=prog, description=about)
+    store, found = finished_comparisons(settings.runs, settings.dataset)
+    known = {name for c in found for row in c.candidates for name in (row.method, row.label)}
+    for name in settings.methods:
+        if name not in known:
+            raise ValueError(f"methods={name}: no such candidate in {settings.runs}{nearest(name, known)}")
+    chosen = [c for c in found if any(row.records and _asked_for(row, settings) for row in c.candidates)]
+    if not chosen:
+        raise ValueError(f"runs={settings.runs}: no finished candidate of these methods")
+    grids, rows = [], []
+    for comparison in chosen:
+        analysis = analyse(comparison)  # of all methods: a filter changes no rank
+        shown = _chosen_rows(comparison, analysis, settings)
+        grids.append(table(store, shown, settings.columns, analysis))
+        rows += numbers(shown, analysis, settings.columns)
+    show(grids, Console(highlight=False))
+    for path in settings.export:
+        write_atomically(path, _EXPORTS[path.suffix](grids, rows).encode())
+    return 0
+
+
+_EXPORTS = {
+    ".md": lambda grids, rows: markdown(grids),
+    ".tex": lambda grids, rows: latex(grids),
+    ".csv": lambda grids, rows: as_csv(rows),
+    ".json": lambda grids, rows: json.dumps(rows, indent=1) + "\n",
+}
+
+
+def _asked_for(row: Row, settings: Settings) -> bool:
+    return not settings.methods or bool({row.method, row.label} & {*settings.methods})
+
+
+def _chosen_rows(comparison: Comparison, analysis: Analysis, settings: Settings) -> Comparison:
+    rows = [row for row in comparison.candidates if _asked_for(row, settings)]
+
+    def key(row: Row) -> tuple[bool, float]:
+        if settings.sort == "rank":
+            rank = analysis.rank.get(row.label)
+            return rank is None, rank or 0
+        summary = row.summary(settings.sort)
+        sign = -1 if KNOWN_COLUMNS[settings.sort].better == "high" else 1
+        return summary is None, sign * summary.mean if summary else 0.0
+
+    return dataclasses.replace(comparison, candidates=tuple(sorted(rows, key=key) if settings.sort else rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

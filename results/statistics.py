@@ -1,0 +1,103 @@
+"""Tests and intervals for paired answers; exact wherever an exact one exists.
+
+scipy is imported where it is needed: a table has to start in a fraction of a second.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and the ends of its interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@functools.lru_cache(maxsize=100_000)
+def mcnemar(one_way: int, other_way: int) -> float:
+    """Two-sided p of the exact McNemar test: is a pair of answers as likely to differ one way as the other?
+
+    The arguments count the samples that differ each way; of `n` in all, p is twice the binomial(n, 1/2)
+    probability of a count as small as the smaller one (McNemar 1947; the sign test).
+    """
+    n, count = one_way + other_way, min(one_way, other_way)
+    choices = math.lgamma(n + 1) - math.lgamma(count + 1) - math.lgamma(n - count + 1)
+    first = math.exp(choices - n * math.log(2))
+    # Each term is the one before times k / (n - k + 1); ten standard deviations down, nothing is left.
+    below = np.arange(count, max(0, count - 10 - int(5 * math.sqrt(n))), -1)
+    return min(1.0, 2 * first * (1 + float(np.cumprod(below / (n - below + 1)).sum())))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number by Holm's step-down rule (1979), in the order given."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, position in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = highest
+    return adjusted
+
+
+def binomial_interval(count: int, n: int, *, level: float = LEVEL) -> Interval:
+    """Clopper-Pearson interval of a rate of `count` in `n`: it covers at least `level`, also for none."""
+    from scipy.special import betaincinv
+
+    tail = (1 - level) / 2
+    low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
+    high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
+    return Interval(count / n, low, high)
+
+
+def bootstrap_mean(values: NDArray[np.integer], *, level: float = LEVEL) -> Interval:
+    """Percentile bootstrap interval of the mean of small integers [N], without drawing a single sample.
+
+    The sum of N draws with replacement has the characteristic function of one draw to the power N, so a
+    Fourier transform gives its distribution exactly: what infinitely many resamples would converge to.
+    """
+    n = len(values)
+    lowest = int(values.min())
+    steps = np.bincount(values - lowest)
+    mean = float(values.mean())
+    if len(steps) == 1:
+        return Interval(mean, mean, mean)
+
+    # Sums further from their mean have no weight that a double could tell from 0, rare flips included.
+    spread = 8 * math.sqrt(n * float(np.var(values))) + len(steps) + 32
+    length = 1 << math.ceil(math.log2(min(2 * spread, n * (len(steps) - 1)) + 1))
+    first = max(0, min(round(n * (mean - lowest)) - length // 2, n * (len(steps) - 1) + 1 - length))
+    one = np.bincount(np.arange(len(steps)) % length, weights=steps / n, minlength=length)
+    frequencies = np.fft.rfftfreq(length) * 2 * np.pi
+    of_sum = np.fft.irfft(np.fft.rfft(one) ** n * np.exp(1j * frequencies * first), length)
+    cumulative = np.cumsum(of_sum)
+    tail = (1 - level) / 2
+    # The small slack keeps rounding of the transform from moving a quantile by a whole step.
+    ends = np.searchsorted(cumulative, [tail - 1e-12, 1 - tail - 1e-12])
+    low, high = ((first + ends) / n + lowest).tolist()
+    return Interval(mean, low, high)
+
+
+def dirichlet_interval(
+    counts: Sequence[int],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    *,
+    level: float = LEVEL,
+) -> tuple[float, float]:
+    """Interval of a statistic of cell probabilities [..., cells], given the cells' counts.
+
+    From 20,000 draws of the posterior under Jeffreys' prior (half a count in each cell), so that an empty
+    cell does not look like certainty, as it would in a bootstrap.
+    """
+    draws = np.random.default_rng(0).dirichlet(np.asarray(counts) + 0.5, size=20_000)
+    low, high = np.quantile(statistic(draws), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

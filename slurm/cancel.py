@@ -1,0 +1,34 @@
+"""`python -m slurm.cancel runs=PATH`: end the jobs submitted from a folder of records, and no others."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Sequence
+
+from harness import words
+from slurm import scheduler
+from slurm.desk import Desk
+from slurm.status import StatusConfig, living
+
+
+@words.command
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0, or 1 where SLURM does not answer."""
+    asked = words.parse(StatusConfig, argv, prog="python -m slurm.cancel", description=str(__doc__))
+    desk = Desk(asked.runs)
+    tasks = living(desk) if desk.exists else []
+    if tasks is None:
+        print("SLURM does not answer", file=sys.stderr)
+        return 1
+    me = pwd.getpwuid(os.getuid()).pw_name
+    mine = [task.entry.slurm_id for task in tasks if task.entry.user == me]
+    scheduler.cancel(mine)
+    others = len(tasks) - len(mine)
+    print(f"cancelled {len(mine)} job(s)" + (f"; {others} belong to other people" if others else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

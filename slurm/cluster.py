@@ -1,0 +1,289 @@
+"""Jobs on SLURM: submit what is missing, adopt what is there, watch, and try again what deserves it.
+
+Truth is the record of each run. The queue, the accounting and the tasks' own reports are hints: each may
+be missing, late or wrong, and the worst that follows is a job that finds its records made and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import pwd
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.plan import Job
+from results.store import Store
+from slurm import scheduler, snapshot
+from slurm.desk import Array, Desk
+from slurm.interrupts import Interrupts
+from slurm.local import PROGRAM, Show
+from slurm.profile import Profile, Request
+from slurm.progress import job_folder
+from slurm.reconcile import Picture, Task, reconcile, tasks_of
+from slurm.scheduler import Entry
+from slurm.states import SETTLED, UNSUBMITTED, JobState, Outcome, Phase
+from slurm.submit import NotNow, Refused, dependency, mend, shapes, submit
+from slurm.task import Report
+from slurm.tries import Tries
+
+SHOW_S = 0.5
+SLOWEST_S = 60.0
+BACKOFF = 1.5
+HOLD_S = 15.0
+"""How long to leave sbatch alone after it could not take a job."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def run_slurm(
+    jobs: Sequence[Job],
+    *,
+    runs: Path,
+    profile: Profile,
+    show: Show,
+    console: Console,
+    wait: bool = True,
+    program: str = PROGRAM,
+) -> Outcome:
+    """See `jobs` through on SLURM; Ctrl-C detaches, and the same call takes them up again.
+
+    Args:
+        jobs: parents before children, each with its folder and `job.json` in place.
+        runs: the folder of records, on a file system that all nodes share.
+        profile: what to ask of the cluster.
+        show: called with the state of every Job, about twice a second.
+        console: where warnings go.
+        wait: whether to stay until all is settled, rather than to leave once all is submitted.
+        program: module that does a Job.
+
+    Raises:
+        ValueError: sbatch refuses a job for good.
+    """
+    watch = _Watch(jobs, runs=runs, profile=profile, program=program, console=console)
+    watch.warn()
+    with Interrupts() as interrupts:
+        detached = watch.run(show, interrupts, wait=wait)
+    return Outcome(states=watch.states, detached=detached)
+
+
+class _Watch:
+    """One process's view of a plan on SLURM."""
+
+    def __init__(
+        self, jobs: Sequence[Job], *, runs: Path, profile: Profile, program: str, console: Console
+    ) -> None:
+        self.states: Mapping[str, JobState] = {job.id: JobState(phase=Phase.WAITING) for job in jobs}
+        self._jobs = jobs
+        self._desk = Desk(runs)
+        self._store = Store(self._desk.runs)
+        self._tries = Tries(self._desk, self._store)
+        self._profile = profile
+        self._program = program
+        self._console = console
+        self._arrays: dict[str, Array] = {}
+        self._done: set[str] = set()
+        self._tracked: dict[str, Task] = {}
+        self._silent = False
+        self._unsubmitted = True
+        self._not_before = 0.0
+        self._trouble = ""
+
+    def warn(self) -> None:
+        """Say beforehand which Jobs will not fit their time limit."""
+        tight = [job for job in self._jobs if self._request(job).minutes < job.resources.minutes]
+        if tight:
+            worst = max(tight, key=lambda job: job.resources.minutes)
+            self._console.print(
+                f"[yellow]note[/] {len(tight)} job(s) may need more than their time limit: {worst.title} "
+                f"wants {worst.resources.minutes} min and gets {self._request(worst).minutes}; at the limit "
+                "they write a checkpoint and queue again (slurm.time= gives more)",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def run(self, show: Show, interrupts: Interrupts, *, wait: bool) -> bool:
+        """Go on until all is settled; True when it left before."""
+        pause = self._profile.poll_s
+        first = True
+        while not interrupts.count():
+            before = self.states
+            try:
+                self._look(first=first)
+            except Refused:
+                if interrupts.count():  # a terminal's Ctrl-C reaches sbatch too
+                    return True
+                raise
+            first = first and self._silent
+            show(self.states)
+            if all(state.phase in SETTLED for state in self.states.values()):
+                return False
+            if not wait and not self._silent and not self._unsubmitted:
+                return True
+            pause = self._profile.poll_s if self.states != before else min(pause * BACKOFF, SLOWEST_S)
+            self._sleep(max(pause, self._profile.poll_s), show, interrupts)
+        return True
+
+    def _sleep(self, seconds: float, show: Show, interrupts: Interrupts) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not interrupts.count():
+            show(self.states)
+            time.sleep(min(SHOW_S, max(deadline - time.monotonic(), 0)))
+
+    def _note_silence(self, silent: bool) -> None:
+        """Say once that the controller is gone, and once that it is back."""
+        if silent != self._silent:
+            self._console.print("SLURM does not answer; waiting for it" if silent else "SLURM answers again")
+        self._silent = silent
+
+    def _look(self, *, first: bool) -> None:
+        """One round with one question to the queue: account for what ended, submit what is missing.
+
+        What is submitted rests on a look under the lock, which no other submitter can make stale.
+        """
+        with self._desk.lock() if self._may_submit() else contextlib.nullcontext():
+            entries = scheduler.queue(self._desk.name)
+            self._note_silence(entries is None)
+            if entries is None:
+                return
+            tasks = self._take_over(entries)
+            if first:  # what ended before this process began is nobody's to charge
+                self._tries.settled |= {task.entry.slurm_id for task in tasks if not task.entry.live}
+            self._read_records()
+            picture = self._reconcile(tasks)
+            if picture.ended:
+                self._tries.settle(picture.ended)
+                picture = self._reconcile(tasks)
+            if picture.submit and self._may_submit():
+                picture = self._reconcile([*tasks, *self._submit_missing(picture)])
+            self._unsubmitted = bool(picture.submit)
+        self.states = {job_id: self._told(job_id, state) for job_id, state in picture.states.items()}
+
+    def _may_submit(self) -> bool:
+        return self._unsubmitted and time.monotonic() >= self._not_before
+
+    def _take_over(self, entries: Sequence[Entry]) -> list[Task]:
+        """The tasks behind those entries of the queue that this folder knows of."""
+        me = pwd.getpwuid(os.getuid()).pw_name
+        for token in {entry.comment for entry in entries} - self._arrays.keys():
+            array = self._desk.read(token)
+            if array is not None:
+                self._arrays[token] = array
+                mend(
+                    array, [e for e in entries if e.comment == token and e.live and e.user == me], self._desk
+                )
+        return tasks_of(entries, self._arrays)
+
+    def _reconcile(self, tasks: Sequence[Task]) -> Picture:
+        picture = reconcile(
+            self._jobs,
+            runs=self._desk.runs,
+            done=self._done,
+            tasks=tasks,
+            tracked=self._tracked,
+            settled=self._tries.settled,
+            failed=self._tries.failed,
+        )
+        for task in sorted(tasks, key=lambda task: task.number):
+            self._tracked[task.slip.job] = task
+        return picture
+
+    def _read_records(self) -> None:
+        """Look for the records of Jobs that may have made some since the last look."""
+        for job in self._jobs:
+            if self.states[job.id].phase in (Phase.DONE, Phase.PENDING):
+                continue
+            for run in job.runs:
+                path = self._store.folder(run.id) / "record.json"
+                if run.id not in self._done and path.exists() and self._store.read(run.id) is not None:
+                    self._done.add(run.id)
+
+    def _submit_missing(self, picture: Picture) -> list[Task]:
+        """Hand to sbatch what nothing works on; the tasks that this made.
+
+        Parents go before children, since a dependency names the ids that SLURM gave to the parents.
+        """
+        self._trouble = ""
+        made: list[Task] = []
+        ids = {job_id: tuple(t.entry.slurm_id for t in live) for job_id, live in picture.live.items()}
+        left = [job for job in picture.submit if not self._tries.room.waits(job.id)]
+        try:
+            while level := [job for job in left if self._has_parents(job, picture, ids)]:
+                made += self._submit_level(level, ids)
+                left = [job for job in left if job not in level]
+        except OSError as trouble:
+            if not isinstance(trouble, NotNow) and trouble.errno not in FULL:
+                raise
+            self._trouble = str(trouble)
+            self._not_before = time.monotonic() + max(HOLD_S, 3 * self._profile.poll_s)
+        return made
+
+    def _has_parents(self, job: Job, picture: Picture, ids: Mapping[str, tuple[str, ...]]) -> bool:
+        """Whether each parent is done or in the queue; without that a dependency could not be said."""
+        states = picture.states
+        return all(p not in states or states[p].phase is Phase.DONE or ids.get(p) for p in job.after)
+
+    def _submit_level(self, level: Sequence[Job], ids: dict[str, tuple[str, ...]]) -> list[Task]:
+        made: list[Task] = []
+        requests = {job.id: self._request(job) for job in level}
+        depends = {job.id: self._dependency(job, ids) for job in level}
+        for members in shapes(level, requests, depends, largest=self._largest_array):
+            request = requests[members[0].id]
+            array = Array.new(members, request, program=self._program, code=self._code)
+            self._arrays[array.token] = array
+            try:
+                given = self._submit(array, depends[members[0].id])
+            except Refused as refusal:
+                if not self._tries.give_up(members, str(refusal)):
+                    raise
+                continue
+            for place, (job, slurm_id) in enumerate(zip(members, given, strict=True)):
+                ids[job.id] = (slurm_id,)
+                entry = Entry(slurm_id=slurm_id, index=place, state="PENDING", comment=array.token)
+                made.append(Task(slip=array.slips[place], entry=entry))
+        return made
+
+    def _submit(self, array: Array, depends: str) -> tuple[str, ...]:
+        """The ids of the array's tasks, also where sbatch has taken it and said that it had not."""
+        try:
+            return submit(array, self._desk, depends=depends)
+        except (NotNow, Refused):
+            entries = scheduler.queue(self._desk.name) or []
+            mine = (e for e in entries if e.comment == array.token and not e.refused)
+            taken = sorted(mine, key=lambda e: e.index)
+            if len(taken) != len(array.slips):
+                raise
+            mend(array, taken, self._desk)
+            return tuple(entry.slurm_id for entry in taken)
+
+    def _dependency(self, job: Job, ids: Mapping[str, tuple[str, ...]]) -> str:
+        parents = [slurm_id for parent in job.after for slurm_id in ids.get(parent, ())]
+        return dependency(parents, ids.get(job.id, ()))
+
+    def _request(self, job: Job) -> Request:
+        factor, avoid = self._tries.memory_factor(job), self._tries.bad_nodes(job)
+        return self._profile.request(job, memory_factor=factor, avoid=avoid)
+
+    @functools.cached_property
+    def _largest_array(self) -> int:
+        return scheduler.largest_array()
+
+    @functools.cached_property
+    def _code(self) -> snapshot.Snapshot:
+        return snapshot.take(self._desk.code)
+
+    def _told(self, job_id: str, state: JobState) -> JobState:
+        """A state with what only this process knows: how often it was started, why it is tried again."""
+        if state.phase in SETTLED:
+            return state
+        notes = [state.note, self._tries.notes.get(job_id, "")]
+        if state.note == UNSUBMITTED:
+            notes.append("no room on the disk" if self._tries.room.waits(job_id) else self._trouble)
+        report = Report.read(job_folder(self._desk.runs, job_id)) if state.phase is Phase.RUNNING else None
+        starts = report.starts if report is not None else 0
+        return replace(state, note=", ".join(filter(None, notes)), tries=starts)

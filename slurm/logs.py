@@ -1,0 +1,66 @@
+"""`python -m slurm.logs RUN [runs=PATH] [lines=40]`: the end of what a run's job has printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import jobfile, words
+from slurm.progress import log_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogsConfig:
+    """Settings of the command."""
+
+    runs: Path = Path("runs")
+    """Folder of records."""
+    lines: int = 40
+    """How many lines."""
+
+
+@words.command
+def main(argv: Sequence[str]) -> int:
+    """RUN is the id of a run or a job, or a part of one that names it alone."""
+    names = [word for word in argv if "=" not in word and not word.startswith("-")]
+    rest = [word for word in argv if word not in names]
+    asked = words.parse(LogsConfig, rest, prog="python -m slurm.logs RUN", description=str(__doc__))
+    if len(names) != 1:
+        raise ValueError("expected one RUN: python -m slurm.logs RUN [runs=PATH] [lines=40]")
+    path = find(asked.runs, names[0])
+    for line in path.read_text(errors="replace").splitlines()[-asked.lines :]:
+        print(line)
+    return 0
+
+
+def find(runs: Path, name: str) -> Path:
+    """The newest log of the run called `name`.
+
+    Raises:
+        ValueError: there is none, or several runs match.
+    """
+    known = dict.fromkeys(name_ for name_, _ in _logs(runs))
+    matching = [name] if name in known else [one for one in known if name in one]
+    if not matching:
+        raise ValueError(f"no log of a run '{name}' in {runs}{words.nearest(name, known) if known else ''}")
+    if len(matching) > 1:
+        raise ValueError(f"'{name}' may be any of {', '.join(matching[:5])}")
+    paths = [path for one, path in _logs(runs) if one == matching[0]]
+    return max(paths, key=lambda path: path.stat().st_mtime)
+
+
+def _logs(runs: Path) -> Iterator[tuple[str, Path]]:
+    """Every log there is, under the ids of its job and of the job's runs."""
+    for folder in sorted((runs / "jobs").glob("*")):
+        path = log_path(runs, folder.name)
+        if not path.exists():
+            continue
+        job, _ = jobfile.read(folder)
+        for name in dict.fromkeys((job.id, *(run.id for run in job.runs))):
+            yield name, path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

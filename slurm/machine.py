@@ -1,0 +1,110 @@
+"""What this machine offers to local jobs: cores, memory, GPUs; asked without torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.plan import Resources
+
+CGROUP = Path("/sys/fs/cgroup")
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Cores and memory that processes here may use, and the ids of the visible GPUs."""
+
+    cpus: int
+    memory_gb: float
+    gpus: tuple[str, ...] = ()
+
+    @classmethod
+    def here(cls) -> Machine:
+        """This machine, within the limits of the container or cgroup that this process lives in."""
+        return cls(cpus=_cores(), memory_gb=_memory_gb(), gpus=_gpus(os.environ))
+
+
+@dataclass
+class Places:
+    """Which share of a machine is taken.
+
+    A Job that asks for more cores or memory than there are gets the machine for itself rather than
+    waiting for ever; a Job with GPUs is bound by them alone, and sees only its own.
+    """
+
+    machine: Machine
+
+    def __post_init__(self) -> None:
+        self._taken: dict[str, Resources] = {}
+        self._gpus: dict[str, tuple[str, ...]] = {}
+
+    def take(self, key: str, wanted: Resources) -> Mapping[str, str] | None:
+        """The environment variables of a place for `wanted`, or None while there is none."""
+        free = [gpu for gpu in self.machine.gpus if not any(gpu in used for used in self._gpus.values())]
+        if wanted.gpus:
+            if wanted.gpus > len(free):
+                return None
+            self._gpus[key] = tuple(free[: wanted.gpus])
+            return {"CUDA_VISIBLE_DEVICES": ",".join(self._gpus[key])}
+        if not self._fits(wanted):
+            return None
+        self._taken[key] = wanted
+        return {"CUDA_VISIBLE_DEVICES": ""}
+
+    def free(self, key: str) -> None:
+        """Give a place back."""
+        self._taken.pop(key, None)
+        self._gpus.pop(key, None)
+
+    def _fits(self, wanted: Resources) -> bool:
+        taken = self._taken.values()
+        cpus = sum(used.cpus for used in taken) + wanted.cpus
+        memory = sum(used.memory_gb for used in taken) + wanted.memory_gb
+        return not taken or (cpus <= self.machine.cpus and memory <= self.machine.memory_gb)
+
+
+def oom_kills() -> int:
+    """How often the kernel killed for want of memory; a rise tells that from any other SIGKILL."""
+    total = 0
+    for path in (Path("/proc/vmstat"), CGROUP / "memory.events"):
+        for line in _read(path).splitlines():
+            name, _, value = line.partition(" ")
+            total += int(value) if name == "oom_kill" else 0
+    return total
+
+
+def _cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read(CGROUP / "cpu.max").partition(" ")
+    if quota.isdigit() and period.strip().isdigit():
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def _memory_gb() -> float:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _read(CGROUP / "memory.max").strip()
+    return min(total, int(limit) if limit.isdigit() else total) / GIB
+
+
+def _gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Ids of the GPUs that a process started here would see."""
+    if (visible := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return tuple(asked.stdout.split()) if asked.returncode == 0 else ()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # not Linux, or no such controller
+        return ""

@@ -1,0 +1,26 @@
+import signal
+
+import pytest
+
+OPT_IN = ("slow", "slurm")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Heed Ctrl-C where a shell started us in the background: sweeps inherit being deaf, and respect it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help=f"run the tests marked {' and '.join(OPT_IN)} too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless it is asked for by --all or by a marker expression."""
+    if config.getoption("--all") or config.getoption("-m"):
+        return
+    chosen = [item for item in items if not any(item.get_closest_marker(name) for name in OPT_IN)]
+    left_out = [item for item in items if item not in set(chosen)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = chosen

@@ -1,0 +1,64 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import config, jobfile
+from harness.execute import run_job
+from harness.plan import expand
+from harness.sweep import execution as sweep_execution
+from harness.sweep import make_jobs
+from results.store import Store
+
+
+class Bench:
+    """Runs sweeps in this process, job by job, on a folder of records of its own."""
+
+    def __init__(self, runs: Path, betons: Path) -> None:
+        self.runs = runs
+        self.store = Store(runs)
+        self._betons = betons
+
+    def plan(self, *words):
+        """Runs of the sweep that the words ask for."""
+        sweep = config.read([*words, f"runs={self.runs}", f"betons={self._betons}", "device=cpu"])
+        return [run for setting in sweep.settings for run in expand(setting)]
+
+    def jobs(self, *words):
+        """Jobs that the words ask for and that are still to be done, with their folders."""
+        sweep = config.read([*words, f"runs={self.runs}", f"betons={self._betons}", "device=cpu"])
+        runs = [run for setting in sweep.settings for run in expand(setting)]
+        execution = replace(sweep_execution(sweep.config), checkpoint_s=0.0)
+        return [(job, jobfile.write(job, execution)) for job in make_jobs(runs, sweep.config, self.store)]
+
+    def run(self, *words):
+        """Do all that is missing; gives back candidates' records by label and seed."""
+        for _, folder in self.jobs(*words):
+            assert run_job(folder) == 0
+        return {
+            (run.label, run.seed): self.store.read(run.id)
+            for run in self.plan(*words)
+            if run.role == "candidate"
+        }
+
+    def weights(self, record):
+        """The final weights of a done run, by name."""
+        import io
+
+        return torch.load(io.BytesIO(self.store.content(record, "weights")), weights_only=True)
+
+
+@pytest.fixture(scope="session")
+def betons(tmp_path_factory):
+    return tmp_path_factory.mktemp("betons")
+
+
+@pytest.fixture
+def bench(tmp_path, betons):
+    return Bench(tmp_path / "runs", betons)
+
+
+@pytest.fixture
+def other_bench(tmp_path, betons):
+    return Bench(tmp_path / "other-runs", betons)

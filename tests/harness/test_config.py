@@ -1,0 +1,106 @@
+"""What a person may ask for, and what comes of it."""
+
+import pytest
+
+from harness import config
+from methods import METHODS
+
+
+def variants(*words):
+    (setting,) = config.read(words).settings
+    return setting.variants
+
+
+def test_all_are_the_papers_eight_and_the_ablations_come_on_request():
+    assert len(variants("methods=all")) == 8
+    assert [v.method for v in variants("methods=all,ablations")] == list(METHODS)
+    assert [v.method for v in variants("methods=mpt-nodistill,none")] == ["none", "mpt-nodistill"]
+
+
+def test_dataset_and_architecture_bring_the_recipe_and_a_word_overrides_it():
+    (setting,) = config.read(["dataset=digits", "lr=0.5", "epochs=7"]).settings
+
+    assert (setting.recipe.lr, setting.recipe.epochs, setting.recipe.batch_size) == (0.5, 7, 50)
+    assert setting.old_recipe == setting.recipe
+
+
+def test_old_and_new_architecture_may_differ():
+    (setting,) = config.read(["arch=resnet50", "old_arch=resnet18"]).settings
+
+    assert (setting.old_model.arch, setting.model.arch) == ("resnet18", "resnet50")
+
+
+@pytest.mark.parametrize(("asked", "count"), [("0.5", 5), ("0.3", 3), ("7", 7)])
+def test_old_classes_are_a_fraction_or_a_count(asked, count):
+    (setting,) = config.read([f"old_classes={asked}"]).settings
+
+    assert setting.split.old_classes == count
+
+
+def test_hyperparameters_are_written_out_and_only_changes_are_shown():
+    (variant,) = variants("methods=mpt-kl", "mpt-kl.k=2", "mpt-kl.tau=5")
+
+    assert dict(variant.hyperparameters)["k"] == 2.0
+    assert dict(variant.hyperparameters)["lambda_"] == 1.0
+    assert dict(variant.shown) == {"k": 2.0}
+
+
+def test_a_list_of_values_makes_a_variant_each():
+    made = variants("methods=mpt-kl", "mpt-kl.k=0,1", "mpt-kl.lambda=0.5,2")
+
+    assert [(dict(v.hyperparameters)["k"], dict(v.hyperparameters)["lambda_"]) for v in made] == [
+        (0.0, 0.5), (0.0, 2.0), (1.0, 0.5), (1.0, 2.0)
+    ]  # fmt: skip
+
+
+def test_a_bare_name_is_for_every_method_that_has_it_save_where_it_defines_the_method():
+    made = {v.method: dict(v.hyperparameters) for v in variants("methods=all,ablations", "k=1")}
+
+    assert made["mpt-kl"]["k"] == made["mpt-lm"]["k"] == made["mpt-nodistill"]["k"] == 1.0
+    assert made["mpt-kl-nobias"]["k"] == made["mpt-lm-nobias"]["k"] == 0.0
+
+
+def test_a_list_of_a_single_setting_makes_a_table_each():
+    settings = config.read(["lr=0.1,0.2", "seeds=0,1"]).settings
+
+    assert [(s.recipe.lr, s.seeds) for s in settings] == [(0.1, (0, 1)), (0.2, (0, 1))]
+
+
+def test_top_10_of_ten_classes_would_be_elodi_itself():
+    made = {v.method: dict(v.hyperparameters) for v in variants("dataset=digits")}
+
+    assert made["elodi-topk"]["top_k"] < 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["metods=none"], "unknown setting 'metods' (did you mean 'methods'?)"),
+        (["methods=mpt"], "unknown method 'mpt' (did you mean 'mpt-lm'?)"),
+        (["methods=none,none"], "methods: none is given twice"),
+        (["dataset=digit"], "unknown dataset 'digit' (did you mean 'digits'?)"),
+        (["arch=resnet19"], "unknown architecture 'resnet19' (did you mean 'resnet18'?)"),
+        (["stem=imagenet"], "stem=imagenet: resnet8 has cifar"),
+        (["lr=-1"], "lr=-1.0: must be a finite number above 0"),
+        (["lr=nan"], "lr=nan: must be a finite number above 0"),
+        (["epochs=0"], "epochs=0: must be a finite number above 0"),
+        (["seeds=-1"], "seeds=-1: must be 0 or more"),
+        (["seeds=1,1"], "seeds: 1 is given twice"),
+        (["old_classes=11"], "old_classes=11: must lie in 1..10"),
+        (["old_classes=2.5"], "old_classes=2.5: a count of classes must be whole"),
+        (["old_data=0"], "old_data=0.0: must lie in (0, 1]"),
+        (["cohort=many"], "cohort=many: expected auto or a whole number above 0"),
+        (["mpt-kl.k=nan"], "mpt-kl.k=nan: must be a finite number"),
+        (["mpt-kl.k=1,1"], "mpt-kl.k: 1.0 is given twice"),
+        (["mpt-kl.kk=1"], "unknown setting 'mpt-kl.kk' (did you mean 'k'?)"),
+        (["mptkl.k=1"], "unknown method 'mptkl' in mptkl.k= (did you mean 'mpt-kl'?)"),
+        (["methods=none", "mpt-kl.k=1"], "mpt-kl.k=1: mpt-kl is not among methods=none"),
+        (["elodi.members=0"], "elodi.members=0: must be 1 or more"),
+        (["pct-lm.reduction=sun"], "pct-lm.reduction=sun: expected one of mean, sum (did you mean 'sum'?)"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(words, message):
+    with pytest.raises(ValueError, match=r".") as error:
+        config.read(words)
+
+    assert str(error.value) == message

@@ -1,0 +1,98 @@
+"""Several processes train what one would: same batches, same augmentation, every test sample once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.distributed import World
+from loaders.betons import ensure_beton
+from loaders.datasets import DATASETS
+from loaders.feeds import open_feed
+
+WORKER = Path(__file__).parent / "ddp_worker.py"
+
+
+def torchrun(processes, *command):
+    call = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+        *command,
+    ]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=WORKER.parent.parent.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_parts_of_a_batch_are_the_batch(betons):
+    digits = DATASETS["digits"]
+    beton = ensure_beton(digits, "train", betons=betons)
+
+    def batches(shard):
+        feed = open_feed(beton, digits, train=True, batch_size=50, shard=shard)
+        with feed.epoch(3, 1, start=2) as stream:
+            return list(stream)
+
+    whole, parts = batches((0, 1)), [batches((rank, 2)) for rank in range(2)]
+
+    assert len(whole) == len(parts[0]) == len(parts[1]) == 4
+    for number, batch in enumerate(whole):
+        for name in ("images", "targets", "indices"):
+            together = torch.cat([getattr(part[number], name) for part in parts])
+            assert torch.equal(together, getattr(batch, name))
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused(betons):
+    digits = DATASETS["digits"]
+
+    with pytest.raises(ValueError, match="batch_size=50: 3 processes cannot share it equally"):
+        open_feed(
+            ensure_beton(digits, "train", betons=betons), digits, train=True, batch_size=50, shard=(0, 3)
+        )
+
+
+def test_test_samples_are_divided_without_a_rest():
+    samples = np.arange(7)
+
+    parts = [World(rank=rank, size=3).share(samples) for rank in range(3)]
+
+    assert np.array_equal(np.concatenate(parts), samples)
+
+
+@pytest.mark.slow
+def test_two_processes_reach_the_weights_of_one(tmp_path, betons):
+    for processes in (1, 2):
+        torchrun(processes, str(WORKER), str(tmp_path), str(betons))
+
+    one, two = (torch.load(tmp_path / f"{processes}.pt", weights_only=True) for processes in (1, 2))
+
+    # Sums of gradients in another order: rounding, after twelve steps.
+    for weights, others in zip(one["weights"], two["weights"], strict=True):
+        for name, value in weights.items():
+            torch.testing.assert_close(value, others[name], rtol=1e-3, atol=1e-4)
+    for history, other in zip(one["history"], two["history"], strict=True):
+        for entry, other_entry in zip(history, other, strict=True):
+            assert entry == pytest.approx(other_entry, rel=1e-3)
+    assert torch.equal(one["answers"][2], two["answers"][2])
+    assert torch.equal(one["answers"][1], two["answers"][1])
+
+
+@pytest.mark.slow
+def test_a_job_of_two_processes_leaves_one_record_with_every_sample_once(bench):
+    words = ("seeds=0", "epochs=2", "methods=none")
+    (old, folder), (candidate, candidate_folder) = bench.jobs(*words)
+
+    torchrun(2, "-m", "harness.execute", str(folder))
+    torchrun(2, "-m", "harness.execute", str(candidate_folder))
+
+    record = bench.store.read(candidate.runs[0].id)
+    assert record.environment["processes"] == 2
+    assert record.attempt == 1
+    predictions = bench.store.predictions(record)
+    assert sorted(predictions.index.tolist()) == list(range(1497))
+    assert len(bench.store.predictions(bench.store.read(old.runs[0].id))) == 755

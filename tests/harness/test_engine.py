@@ -1,0 +1,264 @@
+"""The training loop is exact: alone, together, twice or interrupted, the weights are the same bit for bit."""
+
+import copy
+
+import pytest
+import torch
+
+from harness import models
+from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers, predict
+from harness.plan import Model
+from harness.recipes import Recipe
+from loaders.betons import ensure_beton
+from loaders.datasets import DATASETS
+from loaders.feeds import open_feed
+from methods import METHODS
+
+DIGITS = DATASETS["digits"]
+MODEL = Model(arch="resnet8", stem="cifar")
+CPU = Numerics(device=torch.device("cpu"))
+NORMALISE = Normalise(DIGITS.mean, DIGITS.std, CPU)
+RECIPE = Recipe(epochs=2, batch_size=50, lr=0.1, weight_decay=5e-4)
+OLD_CLASSES = 5
+NAMES = ("none", "pct-kl", "elodi", "mpt-kl")
+CHANGES = {"elodi": {"members": 2, "warmup_epochs": 1}}
+AT_ONCE = {
+    "elodi": {"members": 2, "warmup_epochs": 0},
+    "elodi-topk": {"members": 2, "warmup_epochs": 0, "top_k": 3},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums over threads depend on how many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def feeds(betons):
+    train, test = (ensure_beton(DIGITS, part, betons=betons) for part in ("train", "test"))
+    return (
+        open_feed(train, DIGITS, train=True, batch_size=RECIPE.batch_size),
+        open_feed(test, DIGITS, train=False, batch_size=256),
+    )
+
+
+def cohort(feed, names=NAMES, *, changes=CHANGES, position=Position(), recipe=RECIPE, seed=3):  # noqa: B008
+    students = [
+        Student(
+            models.build(MODEL, 10, seed),
+            METHODS[name].load()(**{**METHODS[name].defaults, **changes.get(name, {})}),
+            recipe,
+            OLD_CLASSES,
+            CPU,
+        )
+        for name in names
+    ]
+    old = models.build(MODEL, OLD_CLASSES, 100)
+    teachers = Teachers(old, [models.build(MODEL, 10, 101 + i) for i in range(2)], CPU)
+    return Cohort(students, teachers, feed, key=seed, recipe=recipe, normalise=NORMALISE, position=position)
+
+
+def weights(student):
+    return {name: value.clone() for name, value in student.network.state_dict().items()}
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def train(trained):
+    for _ in trained.train():
+        pass
+    return trained
+
+
+@pytest.fixture(scope="module")
+def together(feeds):
+    """All students trained in one cohort, without an interruption."""
+    trained = train(cohort(feeds[0]))
+    return dict(zip(NAMES, trained.students, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_alone_gives_the_weights_of_training_together(name, feeds, together):
+    (alone,) = train(cohort(feeds[0], [name])).students
+
+    assert_same_weights(weights(alone), weights(together[name]))
+    assert alone.history == together[name].history
+
+
+def test_another_seed_gives_other_weights(feeds, together):
+    (other,) = train(cohort(feeds[0], ["none"], seed=4)).students
+
+    assert not torch.equal(other.network.fc.weight, together["none"].network.fc.weight)
+
+
+def test_methods_differ(together):
+    assert len({together[name].network.fc.weight.sum().item() for name in NAMES}) == len(NAMES)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6, 7, 11])
+def test_going_on_from_any_step_gives_the_weights_of_never_stopping(stop_after, feeds, together):
+    """Six batches an epoch: stops in mid-epoch, at an epoch's end, after it, and before the last step."""
+    first = cohort(feeds[0])
+    for done, _ in enumerate(first.train(), start=1):
+        if done == stop_after:
+            break
+    states = copy.deepcopy([student.state() for student in first.students])
+
+    second = cohort(feeds[0], position=first.position, seed=3)
+    for student, state in zip(second.students, states, strict=True):
+        student.network.fc.weight.data.fill_(7)  # what was there before must not matter
+        student.load(state)
+    train(second)
+
+    for name, student in zip(NAMES, second.students, strict=True):
+        assert_same_weights(weights(student), weights(together[name]))
+        assert student.history == together[name].history
+
+
+def test_golden_first_steps(feeds):
+    """A refactor must not move these; digits in the 4th place may differ between processors."""
+    trained = cohort(feeds[0], list(METHODS), changes=AT_ONCE)
+    for position in trained.train():
+        if position.batch == 3:
+            break
+
+    for name, student in zip(METHODS, trained.students, strict=True):
+        mean_loss = student.state()["sums"][0].item() / 3
+        assert mean_loss == pytest.approx(GOLDEN[name], rel=1e-3), name
+
+
+def test_the_history_tells_losses_accuracy_and_learning_rate_of_every_epoch(together):
+    first, second = together["elodi"].history
+
+    assert set(first) == {"epoch", "loss", "ce", "train_accuracy", "lr"}
+    assert set(second) == {"epoch", "loss", "ce", "old", "new", "train_accuracy", "lr"}  # after the warm-up
+    assert (first["epoch"], second["epoch"]) == (0, 1)
+    assert 0 < second["train_accuracy"] <= 1
+    assert second["lr"] < first["lr"]
+
+
+def test_the_schedule_follows_the_runs_own_number_of_epochs():
+    for epochs in (1, 10, 300):
+        recipe = Recipe(epochs=epochs, batch_size=1, lr=0.1, weight_decay=0)
+        assert recipe.lr_at(0) == pytest.approx(0.1)
+        assert recipe.lr_at(epochs / 2) == pytest.approx(0.05)
+        assert recipe.lr_at(epochs) == pytest.approx(0)
+
+
+def test_the_step_schedule_divides_by_ten_every_thirty_epochs():
+    recipe = Recipe(epochs=90, batch_size=1, lr=0.1, weight_decay=0, schedule="step")
+
+    assert [recipe.lr_at(epoch) for epoch in (0, 29.9, 30, 60, 89)] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.001, 0.001]
+    )
+
+
+def test_teachers_do_not_learn_and_stay_in_eval_mode(feeds):
+    old = models.build(MODEL, OLD_CLASSES, 100)
+    before = copy.deepcopy(old.state_dict())
+    trained = cohort(feeds[0], ["pct-kl"])
+    trained._teachers = Teachers(old, [], CPU)
+
+    train(trained)
+
+    assert_same_weights(before, old.state_dict())  # running means of BatchNorm included
+
+
+def test_a_student_whose_loss_is_not_finite_drops_out_and_the_others_go_on(feeds, together):
+    trained = cohort(feeds[0], ["none", "pct-kl"])
+    for done, _ in enumerate(trained.train(), start=1):
+        if done == 7:
+            trained.students[1].network.fc.weight.data.fill_(float("nan"))
+
+    good, bad = trained.students
+    assert bad.diverged_at == 7
+    assert len(bad.history) == 1
+    assert_same_weights(weights(good), weights(together["none"]))
+
+
+def test_a_cohort_of_diverged_students_ends(feeds):
+    trained = cohort(feeds[0], ["none"])
+    trained.students[0].network.fc.weight.data.fill_(float("nan"))
+
+    assert len(list(trained.train())) == 1
+
+
+def test_prediction_counts_every_sample_once_and_leaves_the_network_as_it_was(feeds, together):
+    student = together["none"]
+    before = weights(student)
+
+    logits, targets, indices = predict(student.network, feeds[1], NORMALISE, CPU)
+
+    assert logits.shape == (1497, 10)
+    assert logits.dtype == torch.float32
+    assert sorted(indices.tolist()) == list(range(1497))
+    assert (logits.argmax(1) == targets).float().mean() > 0.15  # twelve steps beat chance
+    assert_same_weights(weights(student), before)
+
+
+def test_normalisation_is_torchvisions():
+    from torchvision.transforms.v2.functional import normalize, to_dtype
+
+    images = torch.randint(
+        0, 256, (2, 4, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
+
+    expected = normalize(to_dtype(images.permute(0, 3, 1, 2), torch.float32, scale=True), mean, std)
+
+    torch.testing.assert_close(Normalise(mean, std, CPU)(images), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_initial_weights_are_a_function_of_the_seed_alone():
+    torch.manual_seed(1)
+    one = models.build(MODEL, 10, 5)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    other = models.build(MODEL, 10, 5)
+
+    assert_same_weights(one.state_dict(), other.state_dict())
+    assert torch.equal(state, torch.get_rng_state())
+    assert not torch.equal(models.build(MODEL, 10, 6).fc.weight, one.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("model", "pixels"),
+    [
+        (MODEL, 8),
+        (Model(arch="resnet18", stem="imagenet"), 32),
+        (Model(arch="resnet18", stem="cifar", embedding=2), 32),
+        (Model(arch="resnet50", stem="imagenet", embedding=128), 64),
+    ],
+)
+def test_every_architecture_gives_the_logits_asked_for(model, pixels):
+    network = models.build(model, 7, 0).eval()
+
+    with torch.inference_mode():
+        assert network(torch.zeros(2, 3, pixels, pixels)).shape == (2, 7)
+    assert models.classifier(network).out_features == 7
+    assert models.classifier(network).in_features == (
+        model.embedding or models.classifier(network).in_features
+    )
+
+
+GOLDEN = {
+    "none": 2.4189,
+    "pct-naive": 2.6119,
+    "pct-kl": 2.4204,
+    "pct-lm": 2.4352,
+    "elodi": 2.4578,
+    "elodi-topk": 2.4406,
+    "mpt-kl": 3.5095,
+    "mpt-lm": 3.6231,
+    "mpt-kl-nobias": 2.4229,
+    "mpt-lm-nobias": 2.4652,
+    "mpt-nodistill": 3.4976,
+}

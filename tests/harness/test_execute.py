@@ -1,0 +1,279 @@
+"""One job from parents to records: what it leaves behind, how it resumes, and how it fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import filelock
+import numpy as np
+import pytest
+import torch
+
+from harness import checkpoint, execute
+from harness.execute import INTERRUPTED, ParentMissing, run_job
+from methods import METHODS, Entry
+
+WORDS = ("seeds=0", "epochs=2", "methods=none,mpt-kl")
+
+
+def finish_parents(bench, *words):
+    """Do every job but the last one (the candidates'), whose job and folder are given back."""
+    *parents, last = bench.jobs(*words)
+    for _, folder in parents:
+        assert run_job(folder) == 0
+    return last
+
+
+def same_predictions(one, other):
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("index", "target", "prediction", "confidence", "margin")
+    )
+
+
+def test_a_job_leaves_a_record_with_predictions_weights_and_history(bench):
+    record = bench.run(*WORDS)["mpt-kl", 0]
+
+    assert record.state == "done"
+    assert record.run["method"] == "mpt-kl"
+    assert {name.split("-")[0] for name in record.files} >= {"predictions", "weights", "history"}
+    assert [entry["epoch"] for entry in bench.store.history(record)] == [0, 1]
+    assert record.metrics["samples_all"] == 1497
+    assert 0 <= record.metrics["nfr"] <= record.metrics["er_old"] <= 1
+    assert record.images_per_s > 0
+    assert record.timings["train_s"] > 0
+    assert record.environment["versions"]["torch"] == torch.__version__
+    assert {"git_sha", "git_dirty", "device", "host", "threads", "precision"} <= record.environment.keys()
+    assert not checkpoint.load(bench.store.folder(record.id))
+
+
+def test_the_old_model_is_tested_on_old_classes_and_the_others_on_all(bench):
+    bench.run(*WORDS)
+
+    for run in bench.plan(*WORDS):
+        predictions = bench.store.predictions(bench.store.read(run.id))
+        assert len(predictions) == (755 if run.role == "old" else 1497)
+        assert (predictions.target < 5).all() == (run.role == "old")
+        assert predictions.prediction.max() < run.trained_classes
+
+
+def test_a_finished_plan_has_no_job_left(bench):
+    bench.run(*WORDS)
+
+    assert bench.jobs(*WORDS) == []
+
+
+def test_a_job_that_is_done_does_nothing_again(bench):
+    jobs = bench.jobs(*WORDS)
+    for _, folder in jobs:
+        run_job(folder)
+    records = [bench.store.read(run.id) for run in bench.plan(*WORDS)]
+
+    for _, folder in jobs:
+        assert run_job(folder) == 0
+
+    assert [bench.store.read(run.id) for run in bench.plan(*WORDS)] == records
+
+
+def test_the_same_sweep_twice_gives_the_same_weights_and_predictions(bench, other_bench):
+    one, other = bench.run(*WORDS), other_bench.run(*WORDS)
+
+    for key, record in one.items():
+        weights, others = bench.weights(record), other_bench.weights(other[key])
+        assert all(torch.equal(value, others[name]) for name, value in weights.items())
+        assert same_predictions(bench.store.predictions(record), other_bench.store.predictions(other[key]))
+
+
+def test_a_cohort_gives_what_jobs_of_one_give(bench, other_bench):
+    together, alone = bench.run(*WORDS), other_bench.run(*WORDS, "cohort=1")
+
+    for key, record in together.items():
+        weights, others = bench.weights(record), other_bench.weights(alone[key])
+        assert all(torch.equal(value, others[name]) for name, value in weights.items())
+
+
+def stop_after(monkeypatch, steps):
+    """A signal arrives after so many steps."""
+    original = execute.Cohort.train
+
+    def train(self):
+        for done, position in enumerate(original(self), start=1):
+            if done == steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield position
+
+    monkeypatch.setattr(execute.Cohort, "train", train)
+
+
+@pytest.mark.parametrize("steps", [1, 6, 9])
+def test_a_signal_leaves_a_checkpoint_and_the_next_call_ends_as_if_never_stopped(
+    bench, other_bench, monkeypatch, steps
+):
+    expected = other_bench.run(*WORDS)
+    _, folder = finish_parents(bench, *WORDS)
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        assert run_job(folder) == INTERRUPTED
+
+    stopped = [run for run in bench.plan(*WORDS) if run.role == "candidate"]
+    assert all(bench.store.read(run.id) is None for run in stopped)
+    assert all(checkpoint.load(bench.store.folder(run.id)) for run in stopped)
+
+    for key, record in bench.run(*WORDS).items():
+        assert record.attempt == 2
+        weights, others = bench.weights(record), other_bench.weights(expected[key])
+        assert all(torch.equal(value, others[name]) for name, value in weights.items())
+        assert bench.store.history(record) == other_bench.store.history(expected[key])
+
+
+def test_a_member_without_the_others_checkpoint_sends_the_cohort_back_to_the_start(bench, monkeypatch):
+    job, folder = finish_parents(bench, *WORDS)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7)
+        run_job(folder)
+    checkpoint.remove(bench.store.folder(job.runs[0].id))
+
+    assert run_job(folder) == 0
+    assert len(bench.store.history(bench.store.read(job.runs[1].id))) == 2
+
+
+def test_a_killed_job_goes_on_from_its_checkpoint(bench, other_bench):
+    """kill -9 in the middle leaves nothing like a record; the next call ends with the same numbers."""
+    words = ("seeds=0", "epochs=40", "methods=none")
+    job, folder = finish_parents(bench, *words)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "harness.execute", str(folder)], stderr=subprocess.DEVNULL
+    )
+    run_folder = bench.store.folder(job.runs[0].id)
+    while not checkpoint.load(run_folder):
+        assert child.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    child.kill()
+    child.wait()
+    assert bench.store.read(job.runs[0].id) is None
+
+    (killed,), (undisturbed,) = bench.run(*words).values(), other_bench.run(*words).values()
+
+    assert same_predictions(bench.store.predictions(killed), other_bench.store.predictions(undisturbed))
+    assert killed.metrics == undisturbed.metrics
+
+
+def test_a_missing_parent_is_named(bench):
+    *_, (job, folder) = bench.jobs(*WORDS)
+
+    with pytest.raises(ParentMissing, match=job.runs[0].parents[0]):
+        run_job(folder)
+
+    failure = bench.store.failure(job.runs[0].id)
+    assert failure.cause == "parent"
+    assert failure.log.endswith("log.txt")
+
+
+def test_a_method_with_a_bug_fails_with_its_words_and_is_tried_again_by_the_next_call(bench, monkeypatch):
+    _, folder = finish_parents(bench, *WORDS)
+
+    def broken(self, step):
+        raise RuntimeError("no such thing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("methods.plain.NoTreatment.loss", broken)
+        with pytest.raises(RuntimeError):
+            run_job(folder)
+
+    failures = [bench.store.failure(run.id) for run in bench.plan(*WORDS) if run.role == "candidate"]
+    assert {failure.cause for failure in failures} == {"bug"}
+    assert all("no such thing" in failure.message for failure in failures)
+    assert bench.run(*WORDS)["none", 0].state == "done"
+    assert all(bench.store.failure(run.id) is None for run in bench.plan(*WORDS))
+
+
+def test_a_sibling_that_was_whole_before_the_failure_has_none(bench, monkeypatch):
+    job, folder = finish_parents(bench, *WORDS)
+    original = execute.evaluate
+
+    def fails_for_the_second(run, *args):
+        if run.id == job.runs[1].id:
+            raise RuntimeError("no such thing")
+        return original(run, *args)
+
+    monkeypatch.setattr(execute, "evaluate", fails_for_the_second)
+    with pytest.raises(RuntimeError):
+        run_job(folder)
+
+    assert bench.store.read(job.runs[0].id).state == "done"
+    assert bench.store.failure(job.runs[0].id) is None
+    assert bench.store.failure(job.runs[1].id).cause == "bug"
+
+
+def test_running_out_of_memory_is_told_from_a_bug(bench, monkeypatch):
+    job, folder = finish_parents(bench, *WORDS)
+
+    def hungry(self, step):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("methods.plain.NoTreatment.loss", hungry)
+    with pytest.raises(torch.OutOfMemoryError):
+        run_job(folder)
+
+    assert bench.store.failure(job.runs[0].id).cause == "memory"
+
+
+def test_one_students_nan_is_a_diverged_record_and_the_siblings_finish(bench, monkeypatch):
+    words = ("seeds=0", "epochs=2", "methods=none,pct-kl")
+    _, folder = finish_parents(bench, *words)
+
+    def poisoned(self, step):
+        terms = original(self, step)
+        return {name: value * float("nan") for name, value in terms.items()} if step.epoch == 1 else terms
+
+    original = METHODS["pct-kl"].load().loss
+    with monkeypatch.context() as patch:
+        patch.setattr("methods.pct.Pct.loss", poisoned)
+        assert run_job(folder) == 0
+
+    records = bench.run(*words)  # nothing is tried again
+    assert records["none", 0].state == "done"
+    assert records["pct-kl", 0].state == "diverged"
+    assert records["pct-kl", 0].reason == "the loss was not finite at step 6"
+    assert checkpoint.load(bench.store.folder(records["pct-kl", 0].id)), "the last checkpoint is kept"
+
+
+def test_two_processes_train_a_run_once(bench):
+    (job, folder), *_ = bench.jobs(*WORDS)
+    lock = filelock.FileLock(bench.store.folder(job.runs[0].id) / "lock")
+    bench.store.folder(job.runs[0].id).mkdir(parents=True)
+    with lock:
+        child = subprocess.Popen([sys.executable, "-m", "harness.execute", str(folder)])
+        while (
+            '"waiting"' not in (folder / "progress.json").read_text()
+            if (folder / "progress.json").exists()
+            else True
+        ):
+            assert child.poll() is None
+            time.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(timeout=20) == INTERRUPTED
+    assert not (bench.store.folder(job.runs[0].id) / "attempts").exists()
+
+
+def test_a_new_method_is_one_file_and_one_registry_line(bench, tmp_path, monkeypatch):
+    """The README's example."""
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from methods.base import Method\n"
+        "from methods.losses import cross_entropy\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Scaled(Method):\n"
+        "    factor: float = 2.0\n"
+        "    def loss(self, step):\n"
+        "        return {'loss': self.factor * cross_entropy(step.logits, step.targets).mean()}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(METHODS, "scaled", Entry(path="mine:Scaled", summary="a test's"))
+
+    records = bench.run("methods=none,scaled", "scaled.factor=1,3", "seeds=0", "epochs=1")
+
+    assert set(records) == {("none", 0), ("scaled[factor=1]", 0), ("scaled[factor=3]", 0)}
+    assert records["scaled[factor=1]", 0].metrics == records["none", 0].metrics

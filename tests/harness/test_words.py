@@ -1,0 +1,116 @@
+"""`key=value` words: types, lists, hints, and one clear line for every mistake."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from harness import words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    names: tuple[str, ...] = ("all",)
+    """Names of things."""
+    seeds: tuple[int, ...] = (0, 1)
+    lr: float | None = None
+    """Learning rate."""
+    epochs: int = 3
+    loader: Literal["auto", "stream"] = "auto"
+    runs: Path = Path("runs")
+    plan: bool = False
+
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise ValueError(f"epochs={self.epochs}: must be 1 or more")
+
+
+def parse(*argv):
+    return words.parse(Settings, argv, prog="python -m x", description="Does things.")
+
+
+def test_words_become_typed_settings():
+    assert parse(
+        "names=a,b", "seeds=4", "lr=1e-3", "--epochs=7", "loader=stream", "runs=/r", "plan=true"
+    ) == Settings(
+        names=("a", "b"), seeds=(4,), lr=1e-3, epochs=7, loader="stream", runs=Path("/r"), plan=True
+    )
+
+
+def test_an_optional_setting_can_be_none():
+    assert parse("lr=none").lr is None
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("epoch=3", "unknown setting 'epoch' (did you mean 'epochs'?)"),
+        ("epochs=three", "epochs=three: expected a whole number"),
+        ("epochs=2.5", "epochs=2.5: expected a whole number"),
+        ("lr=fast", "lr=fast: expected a number"),
+        ("plan=perhaps", "plan=perhaps: expected true or false"),
+        ("seeds=1,x", "seeds=1,x: expected a comma-separated list (a whole number each)"),
+        ("loader=steam", "loader=steam: expected one of auto, stream (did you mean 'stream'?)"),
+        ("lr=", "lr= has no value (expected a number)"),
+        ("lr", "'lr' is not of the form key=value (try --help)"),
+        ("epochs=0", "epochs=0: must be 1 or more"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(word, message, capsys):
+    with pytest.raises(ValueError, match=r".") as error:
+        parse(word)
+
+    assert str(error.value) == message
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_key_given_twice_is_refused():
+    with pytest.raises(ValueError, match="lr= is given twice"):
+        parse("lr=1", "lr=2")
+
+
+def test_lists_of_single_settings_make_a_grid_and_lists_of_tuples_do_not():
+    combinations = words.grid(Settings, {"lr": "1,2", "epochs": "3,4", "seeds": "0,1", "runs": "a,b"})
+
+    assert [(c["lr"], c["epochs"]) for c in combinations] == [("1", "3"), ("1", "4"), ("2", "3"), ("2", "4")]
+    assert {(c["seeds"], c["runs"]) for c in combinations} == {("0,1", "a,b")}
+
+
+def test_help_lists_every_setting_with_its_default(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse("--help")
+
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    for expected in (
+        "Does things.",
+        "names=all",
+        "seeds=0,1",
+        "lr=",
+        "epochs=3",
+        "Learning rate.",
+        "plan=false",
+    ):
+        assert expected in shown
+
+
+@pytest.mark.parametrize("error", [ValueError("no such\nthing"), FileNotFoundError(2, "gone", "there")])
+def test_a_command_turns_a_users_mistake_into_one_line_and_exit_code_2(error, capsys):
+    @words.command
+    def main(argv):
+        raise error
+
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_command_does_not_hide_a_bug():
+    @words.command
+    def main(argv):
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        main([])

@@ -1,0 +1,28 @@
+"""The digits as betons, built once for all tests of a worker."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from loaders.betons import Beton, ensure_beton
+from loaders.datasets import DATASETS
+
+# The first call of a kernel may compile it, and no test here is about time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def betons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("betons")
+
+
+@pytest.fixture(scope="session")
+def train_digits(betons: Path) -> Beton:
+    return ensure_beton(DATASETS["digits"], "train", betons=betons)
+
+
+@pytest.fixture(scope="session")
+def digits_to_test(betons: Path) -> Beton:
+    return ensure_beton(DATASETS["digits"], "test", betons=betons)

@@ -1,0 +1,135 @@
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import loaders.stream  # noqa: F401  # imports FFCV without its warnings
+from loaders import betons as module
+from loaders.betons import Beton, ensure_beton
+from loaders.datasets import DATASETS, find
+from loaders.layout import FIELD, HEADER, SAMPLE, read_index
+
+DIGITS = DATASETS["digits"]
+
+
+@pytest.fixture
+def copied(train_digits: Beton, betons: Path, tmp_path: Path) -> Path:
+    """A beton that a test may damage."""
+    shutil.copytree(betons, tmp_path / "betons")
+    return tmp_path / "betons" / train_digits.path.relative_to(betons)
+
+
+def test_the_layout_is_ffcvs(train_digits: Beton) -> None:
+    from ffcv.fields import IntField, RGBImageField
+    from ffcv.reader import Reader
+    from ffcv.types import FieldDescType, HeaderType, get_metadata_type
+
+    assert HeaderType == HEADER
+    assert FieldDescType == FIELD
+    assert get_metadata_type([RGBImageField(), IntField()]) == SAMPLE
+    reader = Reader(str(train_digits.path))
+    assert reader.field_names == ["image", "label"]
+    assert reader.num_samples == DIGITS.train_samples
+
+
+def test_the_parts_of_the_digits_are_all_digits_once(train_digits: Beton, digits_to_test: Beton) -> None:
+    from sklearn.datasets import load_digits
+
+    def images(beton: Beton) -> list[bytes]:
+        index, file = read_index(beton.path), beton.path.read_bytes()
+        return [file[i : i + n] for i, n in zip(index.starts, index.sizes, strict=True)]
+
+    stored = images(train_digits) + images(digits_to_test)
+    grey = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
+    assert sorted(stored) == sorted(np.repeat(image, 3).tobytes() for image in grey)
+    assert sum(train_digits.manifest.counts) == DIGITS.train_samples
+    assert min(digits_to_test.manifest.counts) > 100
+
+
+def test_the_manifest_tells_what_is_in_the_file(train_digits: Beton) -> None:
+    manifest = train_digits.manifest
+    assert manifest.classes == tuple("0123456789")
+    assert manifest.bytes == train_digits.path.stat().st_size
+    labels = read_index(train_digits.path).labels
+    assert manifest.counts == tuple(np.bincount(labels).tolist())
+
+
+def test_two_builds_give_the_same_bytes(train_digits: Beton, tmp_path: Path) -> None:
+    again = ensure_beton(DIGITS, "train", betons=tmp_path)
+    assert again.path.read_bytes() == train_digits.path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "image", "label", "manifest", "other part", "newer"])
+def test_a_damaged_beton_is_refused_in_one_line_that_says_how_to_mend_it(copied: Path, damage: str) -> None:
+    content, manifest = bytearray(copied.read_bytes()), copied.with_suffix(".json")
+    if damage == "truncated":
+        del content[-100:]
+    elif damage == "image":
+        content[read_index(copied).starts[3] + 1] ^= 1
+    elif damage == "label":
+        content[HEADER.itemsize + 2 * FIELD.itemsize + SAMPLE.itemsize - 8] ^= 1
+    elif damage == "manifest":
+        manifest.write_text(manifest.read_text()[:-20])
+    elif damage == "other part":
+        manifest.write_text(manifest.read_text().replace('"train"', '"test"'))
+    else:
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": 99}))
+    copied.write_bytes(content)
+    with pytest.raises(ValueError, match=r"train\.(beton|json).*delete .*train\.json") as error:
+        ensure_beton(DIGITS, "train", betons=copied.parent.parent)
+    assert "\n" not in str(error.value)
+    manifest.unlink()
+    ensure_beton(DIGITS, "train", betons=copied.parent.parent)
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.BetonWriter, "finish", full)
+    with pytest.raises(OSError, match=r"No space left.*train\.beton"):
+        ensure_beton(DIGITS, "train", betons=tmp_path)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] in ([], ["train.lock"])
+
+
+def test_what_a_killed_build_left_is_swept_away_and_built_again(tmp_path: Path) -> None:
+    folder = ensure_beton(DIGITS, "train", betons=tmp_path).path.parent
+    (folder / "train.json").unlink()  # killed between the two
+    (folder / ".train.beton.x.unfinished").write_bytes(b"half")
+    ensure_beton(DIGITS, "train", betons=tmp_path)
+    assert not list(folder.glob(".*"))
+
+
+def _build(
+    betons: Path, barrier: "multiprocessing.synchronize.Barrier", built: "multiprocessing.Queue[int]"
+) -> None:
+    calls: list[int] = []
+    build = module._build
+
+    def counted(*args: object) -> None:
+        calls.append(1)
+        build(*args)  # type: ignore[arg-type]
+
+    module._build = counted
+    barrier.wait()
+    ensure_beton(DIGITS, "train", betons=betons)
+    built.put(len(calls))
+
+
+def test_of_two_builders_at_once_one_builds(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, built = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=_build, args=(tmp_path, barrier, built)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    assert built.get(timeout=60) + built.get(timeout=60) == 1
+    for process in processes:
+        process.join()
+
+
+def test_a_misspelt_dataset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'digits'"):
+        find("digit")

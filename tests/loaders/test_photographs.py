@@ -1,0 +1,199 @@
+"""Boxes out of photographs: the same pixels as torchvision's, whole JPEGs or parts."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from picture_folders import photograph
+from torchvision.transforms.v2 import functional as tv
+
+from loaders import jpeg
+from loaders.encoding import encode_jpeg
+from loaders.kernels import U64
+from loaders.layout import JPEG, RAW
+from loaders.photographs import File, centre_crops, random_resized_crops
+from loaders.resize import Taps, fill_taps, flipped, random_box, resample
+
+SIDE = 48
+
+
+def stored(images: list[NDArray[np.uint8]], *, as_jpeg: bool = False) -> File:
+    """Images one after the other in memory, as in a beton."""
+    blobs = [np.frombuffer(encode_jpeg(x, 90) if as_jpeg else x.tobytes(), np.uint8) for x in images]
+    sizes = np.array([len(blob) for blob in blobs])
+    shapes = np.array([image.shape[:2] for image in images])
+    modes = np.full(len(images), JPEG if as_jpeg else RAW, np.uint8)
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return File(np.concatenate(blobs), starts, sizes, modes, shapes[:, 0].copy(), shapes[:, 1].copy())
+
+
+def resized_by_torchvision(
+    image: NDArray[np.uint8], top: int, left: int, height: int, width: int
+) -> NDArray[np.uint8]:
+    tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)
+    scaled = tv.resized_crop(tensor, top, left, height, width, [SIDE, SIDE], antialias=True)
+    return scaled.permute(1, 2, 0).numpy()
+
+
+def decoded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels that are left of an image in its JPEG."""
+    blob = np.frombuffer(encode_jpeg(image, 90), np.uint8)
+    return cv2.cvtColor(cv2.imdecode(blob, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.abs(one.astype(np.int64) - other.astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[NDArray[np.uint8]]:
+    return [photograph(n, *size) for n, size in enumerate([(375, 500), (500, 333), (97, 131), (30, 400)])]
+
+
+@pytest.mark.parametrize("as_jpeg", [False, True])
+def test_random_boxes_look_like_torchvisions(photographs: list[NDArray[np.uint8]], as_jpeg: bool) -> None:
+    file = stored(photographs, as_jpeg=as_jpeg)
+    samples = np.array([0, 1, 2, 3])
+    out = np.empty((4, SIDE, SIDE, 3), np.uint8)
+    mirrored = set()
+    for epoch in range(8):
+        key = U64(11), U64(epoch)
+        assert random_resized_crops(file, samples, *key, True, jpeg.decoder_handle(), out) == -1
+        for sample, image in enumerate(photographs):
+            seen = decoded(image) if as_jpeg else image
+            box = random_box(*key, U64(sample), *image.shape[:2])
+            wanted = resized_by_torchvision(seen, *box)
+            mirrored.add(flipped(*key, U64(sample)))
+            if flipped(*key, U64(sample)):
+                wanted = wanted[:, ::-1]
+            assert difference(out[sample], wanted).mean() < 0.5
+            assert difference(out[sample], wanted).max() <= 2
+    assert mirrored == {True, False}
+
+
+@pytest.mark.parametrize("as_jpeg", [False, True])
+def test_the_centre_looks_like_torchvisions(photographs: list[NDArray[np.uint8]], as_jpeg: bool) -> None:
+    file = stored(photographs, as_jpeg=as_jpeg)
+    out = np.empty((4, SIDE, SIDE, 3), np.uint8)
+    assert centre_crops(file, np.arange(4), 55, jpeg.decoder_handle(), out) == -1
+    for got, image in zip(out, photographs, strict=True):
+        tensor = torch.from_numpy(decoded(image) if as_jpeg else image).permute(2, 0, 1)
+        wanted = tv.center_crop(tv.resize(tensor, [55], antialias=True), [SIDE, SIDE])
+        assert difference(got, wanted.permute(1, 2, 0).numpy()).mean() < 0.5
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_any_box_of_any_image_is_scaled_as_torchvision_does(data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200))
+    h, w = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
+    top, left = data.draw(st.integers(0, height - h)), data.draw(st.integers(0, width - w))
+    size = data.draw(st.integers(1, 40))
+    image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    most = 2 * (200 // size + 2)
+    rows, columns = (
+        Taps(np.empty(size, np.int64), np.empty(size, np.int64), np.empty((size, most), np.int32))
+        for _ in range(2)
+    )
+    fill_taps(h, size, 0, False, rows)
+    fill_taps(w, size, 0, False, columns)
+    assert (rows.firsts + rows.counts <= h).all()
+    assert all(weights[:n].sum() == 1 << 14 for weights, n in zip(rows.weights, rows.counts, strict=True))
+    out = np.empty((size, size, 3), np.uint8)
+    line, sums = np.empty(3 * width, np.uint8), np.empty(3 * width + 64, np.int32)
+    resample(image.reshape(height, -1)[top:], 3 * left, rows, columns, line, sums, out)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    wanted = tv.resized_crop(tensor, top, left, h, w, [size, size], antialias=True).permute(1, 2, 0).numpy()
+    assert difference(out, wanted).max() <= 2
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 1000), st.integers(1, 3000), st.integers(1, 3000))
+def test_a_random_box_lies_within_the_image(key: int, epoch: int, height: int, width: int) -> None:
+    top, left, h, w = random_box(U64(key), U64(epoch), U64(0), height, width)
+    assert 0 <= top <= top + h <= height
+    assert 0 <= left <= left + w <= width
+    assert h > 0
+    assert w > 0
+
+
+def test_random_boxes_are_as_large_and_as_long_as_torchvisions() -> None:
+    boxes = np.array([random_box(U64(1), U64(0), U64(i), 400, 400) for i in range(4000)])
+    share, ratio = boxes[:, 2] * boxes[:, 3] / 160_000, boxes[:, 3] / boxes[:, 2]
+    assert 0.075 < share.min() < 0.1
+    assert abs(np.median(share[(ratio > 0.9) & (ratio < 1.1)]) - 0.54) < 0.05
+    assert 0.74 < ratio.min() < ratio.max() < 1.35
+    assert abs(np.median(np.log(ratio))) < 0.02
+
+
+SAMPLINGS = [0x111111, 0x211111, 0x221111]
+
+
+def assert_a_part_is_the_same(
+    image: NDArray[np.uint8], sampling: int, top: int, bottom: int, left: int, right: int
+) -> None:
+    height, width, _ = image.shape
+    options = [cv2.IMWRITE_JPEG_RST_INTERVAL, 1, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    blob = cv2.imencode(".jpg", image, options)[1].reshape(-1)
+    handle = jpeg.decoder_handle()
+    whole = np.empty((height, width, 3), np.uint8)
+    assert jpeg.decode(blob, len(blob), height, width, whole.reshape(-1), handle)
+    part = np.empty(len(blob) + jpeg.HEADROOM, np.uint8)
+    size, y, x, h, w = jpeg.cut(blob, top, bottom, left, right, part)
+    assert 0 < size <= len(blob)
+    pixels = np.empty((h, w, 3), np.uint8)
+    assert jpeg.decode(part, size, h, w, pixels.reshape(-1), handle)
+    np.testing.assert_array_equal(
+        pixels[top - y : bottom - y, left - x : right - x], whole[top:bottom, left:right]
+    )
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_a_part_of_a_jpeg_has_the_pixels_of_the_whole(data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
+    sampling = data.draw(st.sampled_from(SAMPLINGS))
+    assert_a_part_is_the_same(photograph(1, height, width), sampling, top, bottom, left, right)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("edge", [15, 16, 17, 32])
+def test_a_part_that_ends_at_an_mcu_has_its_neighbours_colour(sampling: int, edge: int) -> None:
+    """Chroma is interpolated across MCUs, so those beside the box are decoded too."""
+    image = np.random.default_rng(0).integers(0, 256, (80, 96, 3), dtype=np.uint8)
+    assert_a_part_is_the_same(image, sampling, edge, 48, 0, 96)
+    assert_a_part_is_the_same(image, sampling, 0, 80, edge, 48)
+    assert_a_part_is_the_same(image, sampling, 0, 16 + edge, 0, 16 + edge)
+
+
+@pytest.mark.parametrize(
+    "options", [[], [cv2.IMWRITE_JPEG_RST_INTERVAL, 4], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]]
+)
+def test_a_jpeg_without_a_marker_at_every_mcu_is_not_cut(options: list[int]) -> None:
+    blob = cv2.imencode(".jpg", photograph(0, 60, 70), options)[1].reshape(-1)
+    assert jpeg.cut(blob, 10, 20, 10, 20, np.empty(len(blob) + jpeg.HEADROOM, np.uint8))[0] == 0
+
+
+def test_a_jpeg_that_cannot_be_cut_is_decoded_whole(photographs: list[NDArray[np.uint8]]) -> None:
+    file = stored(photographs[:1], as_jpeg=True)
+    plain = cv2.imencode(".jpg", photographs[0][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].reshape(-1)
+    other = file._replace(data=plain, sizes=np.array([len(plain)]))
+    arguments = (np.array([0]), U64(1), U64(2), True, jpeg.decoder_handle())
+    one, two = np.empty((1, SIDE, SIDE, 3), np.uint8), np.empty((1, SIDE, SIDE, 3), np.uint8)
+    assert random_resized_crops(file, *arguments, one) == -1
+    assert random_resized_crops(other, *arguments, two) == -1
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.7])
+def test_a_torn_jpeg_is_reported_by_its_number(photographs: list[NDArray[np.uint8]], keep: float) -> None:
+    file = stored(photographs, as_jpeg=True)
+    data = file.data.copy()
+    data[int(file.starts[2] + keep * file.sizes[2]) : file.starts[2] + file.sizes[2]] = 0
+    out = np.empty((4, SIDE, SIDE, 3), np.uint8)
+    broken = file._replace(data=data)
+    assert centre_crops(broken, np.arange(4), 55, jpeg.decoder_handle(), out) == 2

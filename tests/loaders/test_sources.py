@@ -1,0 +1,279 @@
+"""From image files to betons: what is read, converted, reported and refused."""
+
+import hashlib
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from picture_folders import make_folder, photograph
+from PIL import Image
+
+from loaders import betons as module
+from loaders.betons import Beton, ensure_beton
+from loaders.datasets import DATASETS, Encoding, class_count, fingerprint
+from loaders.feeds import Batch, Kind, open_feed
+from loaders.glyphs import CHARACTERS, GlyphSource
+from loaders.layout import JPEG, read_index
+from loaders.sources import UnreadableError, open_source, read_picture
+
+FOLDER = DATASETS["folder"]
+RAW = Encoding(write_mode="raw")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "pictures")
+
+
+@pytest.fixture(scope="module")
+def shared_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("pictures"), train=20)
+
+
+def test_a_folder_is_numbered_as_image_folder_numbers_it(pictures: Path, tmp_path: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    theirs = ImageFolder(pictures / "train")
+    beton = ensure_beton(FOLDER, "train", data=pictures, betons=tmp_path, encoding=RAW)
+    index, file = read_index(beton.path), np.memmap(beton.path, np.uint8, mode="r")
+    assert beton.manifest.classes == tuple(theirs.classes) == ("cat", "dog")
+    assert index.labels.tolist() == theirs.targets
+    assert class_count(FOLDER, pictures) == 2
+    for sample, (image, _) in enumerate(theirs):
+        stored = file[index.starts[sample] :][: index.sizes[sample]]
+        height, width = index.heights[sample], index.widths[sample]
+        np.testing.assert_array_equal(stored.reshape(height, width, 3), np.asarray(image))
+
+
+def test_resolution_is_bounded_and_a_share_is_stored_as_jpeg(pictures: Path, tmp_path: Path) -> None:
+    encoding = Encoding(write_mode="proportion", max_resolution=100, jpeg_share=0.5)
+    beton = ensure_beton(FOLDER, "train", data=pictures, betons=tmp_path, encoding=encoding)
+    index = read_index(beton.path)
+    assert index.heights.max() <= index.widths.max() == 100
+    assert (33, 100) in set(zip(index.heights.tolist(), index.widths.tolist(), strict=True))
+    assert 0 < (index.modes == JPEG).sum() < len(index)
+    assert beton.manifest.encoding == "proportion-100-0.5-q90"
+
+
+def test_another_encoding_or_another_file_is_other_data(pictures: Path) -> None:
+    before = fingerprint(FOLDER, pictures)
+    assert before == fingerprint(FOLDER, pictures)
+    assert before != fingerprint(FOLDER, pictures, RAW)
+    shutil.copy(pictures / "train/cat/000.png", pictures / "train/cat/new.png")
+    assert before != fingerprint(FOLDER, pictures)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "LA", "1"])
+def test_images_of_other_modes_become_rgb_and_are_counted(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / f"x.{'tif' if mode == 'CMYK' else 'png'}"
+    image = Image.fromarray(photograph(0, 20, 30)).convert(mode)
+    image.save(path)
+    picture = read_picture(path)
+    assert picture.converted == mode
+    np.testing.assert_array_equal(picture.pixels, np.asarray(Image.open(path).convert("RGB")))
+
+
+def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path) -> None:
+    grey = (np.arange(600, dtype=np.uint16) * 109).reshape(20, 30)
+    Image.fromarray(grey).save(tmp_path / "x.png")
+    picture = read_picture(tmp_path / "x.png")
+    np.testing.assert_array_equal(picture.pixels[..., 1], grey >> 8)
+    assert picture.converted.startswith("I")
+
+
+def test_a_png_named_jpeg_is_read_and_counted(tmp_path: Path) -> None:
+    Image.fromarray(photograph(0, 20, 30)).save(tmp_path / "x.jpeg", format="PNG")
+    assert read_picture(tmp_path / "x.jpeg").converted == "PNG named .jpeg"
+
+
+@pytest.mark.parametrize("damage", ["empty", "torn", "text"])
+def test_what_cannot_be_read_is_named_with_the_reason(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "x.jpg"
+    Image.fromarray(photograph(0, 60, 80)).save(path)
+    content = path.read_bytes()
+    path.write_bytes({"empty": b"", "torn": content[: len(content) // 2], "text": b"hello"}[damage])
+    with pytest.raises(UnreadableError, match=rf"x\.jpg: {'empty' if damage == 'empty' else '.'}"):
+        read_picture(path)
+
+
+def test_one_unreadable_image_is_left_out_and_reported(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "train/cat/004.png").write_bytes(b"")
+    beton = ensure_beton(FOLDER, "train", data=pictures, betons=tmp_path)
+    assert len(beton.manifest.rejected) == 1
+    assert beton.manifest.rejected[0].endswith("train/cat/004.png: empty")
+    assert beton.manifest.counts == (5, 6)
+    assert len(read_index(beton.path)) == 11
+
+
+def test_a_folder_with_many_unreadable_images_is_refused(pictures: Path, tmp_path: Path) -> None:
+    for name in ("000", "004"):
+        (pictures / f"train/cat/{name}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"more than 1 of 12 images cannot be read.*000\.png: empty"):
+        ensure_beton(FOLDER, "train", data=pictures, betons=tmp_path / "betons")
+    assert not list((tmp_path / "betons").rglob("*.beton"))
+
+
+def test_several_processes_write_the_bytes_that_one_writes(
+    shared_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = ensure_beton(FOLDER, "train", data=shared_pictures, betons=tmp_path / "1", workers=1)
+    monkeypatch.setattr(module, "SERIAL_BELOW", 0)
+    monkeypatch.setattr(module, "CHUNK", 3)
+    seen: list[tuple[int, int]] = []
+    two = ensure_beton(
+        FOLDER,
+        "train",
+        data=shared_pictures,
+        betons=tmp_path / "2",
+        workers=2,
+        report=lambda done, total: seen.append((done, total)),
+    )
+    assert one.manifest.sha256 == two.manifest.sha256
+    assert seen == [(n, 20) for n in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("no data", "folder needs data=FOLDER"),
+        ("no val", r"lacks the folder val/"),
+        ("class missing", r"val lacks the class folder 'dog', which train/ has"),
+        ("class too many", r"train lacks the class folder 'bird' and 1 more"),
+        ("no images", r"train/cat holds no images"),
+        ("imagenet", r"has 2 class folders, imagenet 1000"),
+    ],
+)
+def test_a_wrong_layout_is_one_line(pictures: Path, tmp_path: Path, damage: str, message: str) -> None:
+    data, dataset = (None if damage == "no data" else pictures), FOLDER
+    if damage == "no val":
+        shutil.rmtree(pictures / "val")
+    elif damage == "class missing":
+        shutil.rmtree(pictures / "val/dog")
+    elif damage == "class too many":
+        (pictures / "val/bird").mkdir()
+        (pictures / "val/cow").mkdir()
+    elif damage == "no images":
+        for path in (pictures / "train/cat").iterdir():
+            path.unlink()
+    elif damage == "imagenet":
+        dataset = DATASETS["imagenet"]
+    with pytest.raises(ValueError, match=message) as error:
+        ensure_beton(dataset, "train", data=data, betons=tmp_path / "betons")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(PermissionError, match="closed"):
+        ensure_beton(DATASETS["digits"], "train", betons=tmp_path / "closed")
+
+
+def test_cifar_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cifar100 needs data=FOLDER with cifar-100-python\.tar\.gz"):
+        open_source(DATASETS["cifar100"], "train", None)
+    with pytest.raises(ValueError, match=r"holds no whole cifar-10-python\.tar\.gz"):
+        open_source(DATASETS["cifar10"], "train", tmp_path)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"torn")  # and no try to load it from the network
+    with pytest.raises(ValueError, match=r"holds no whole cifar-10-python\.tar\.gz"):
+        open_source(DATASETS["cifar10"], "train", tmp_path)
+
+
+def test_cifar_is_read_as_torchvision_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    labels = [3, 99, 0, 1, 2, 50]
+    batch = {"data": images.transpose(0, 3, 1, 2).reshape(6, -1), "fine_labels": labels}
+    for name, content in (
+        ("train", batch),
+        ("meta", {"fine_label_names": [f"class {n}" for n in range(100)]}),
+    ):
+        (folder / name).write_bytes(pickle.dumps(content))
+    beton = ensure_beton(DATASETS["cifar100"], "train", data=tmp_path, betons=tmp_path / "betons")
+    feed = open_feed(beton, DATASETS["cifar100"], train=False, batch_size=10)
+    with feed.epoch(0, 0) as batches:
+        (got,) = batches
+    np.testing.assert_array_equal(got.images.numpy(), images)
+    assert got.targets.tolist() == labels
+    assert beton.manifest.classes[99] == "class 99"
+
+
+def test_glyphs100_has_the_shape_of_cifar100() -> None:
+    parts = [open_source(DATASETS["glyphs100"], part, None) for part in ("train", "test")]  # type: ignore[arg-type]
+    assert [np.bincount(part.labels).tolist() for part in parts] == [[500] * 100, [100] * 100]
+    assert len(set(CHARACTERS)) == 100
+    assert parts[0].read(0).pixels.shape == (32, 32, 3)
+
+
+def test_glyphs100_has_these_bytes_on_every_machine() -> None:
+    digest = hashlib.sha256()
+    for part in ("train", "test"):
+        source = GlyphSource(1, part, 10_000)  # type: ignore[arg-type]
+        for index in range(150):
+            digest.update(source.read(index).pixels.tobytes())
+    assert digest.hexdigest() == "5669ef63a4bd26cb1efcf378a3d0406d2d6dc5bb41f483bbbce7b1570175caf1"
+
+
+@pytest.fixture(scope="module")
+def photographs(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Beton]:
+    """The pictures as betons, half of them JPEGs."""
+    betons = tmp_path_factory.mktemp("betons")
+    encoding = Encoding(write_mode="proportion", max_resolution=130)
+    return {
+        part: ensure_beton(FOLDER, part, data=shared_pictures, betons=betons, encoding=encoding)  # type: ignore[arg-type]
+        for part in ("train", "test")
+    }
+
+
+def all_batches(beton: Beton, kind: Kind, *, train: bool, workers: int | None = None) -> list[Batch]:
+    feed = open_feed(beton, FOLDER, train=train, batch_size=9, kind=kind, workers=workers)
+    with feed.epoch(5, 1) as batches:
+        return list(batches)
+
+
+def test_photographs_come_the_same_whatever_the_workers(photographs: dict[str, Beton]) -> None:
+    one, many = (all_batches(photographs["train"], "stream", train=True, workers=n) for n in (1, None))
+    assert [b.images.shape for b in one] == [(9, 224, 224, 3)] * 2
+    for a, b in zip(one, many, strict=True):
+        assert torch.equal(a.indices, b.indices)
+        assert torch.equal(a.images, b.images)
+
+
+def test_photographs_are_evaluated_as_torchvision_does(photographs: dict[str, Beton]) -> None:
+    (ours,) = all_batches(photographs["test"], "stream", train=False)
+    (theirs,) = all_batches(photographs["test"], "torch", train=False)
+    assert ours.indices.tolist() == list(range(5))
+    assert torch.equal(ours.targets, theirs.targets)
+    assert (ours.images.float() - theirs.images.float()).abs().mean() < 1.5
+
+
+def test_torchs_own_random_boxes_replay_too(photographs: dict[str, Beton]) -> None:
+    one, many = (all_batches(photographs["train"], "torch", train=True, workers=n) for n in (1, 2))
+    for a, b in zip(one, many, strict=True):
+        assert torch.equal(a.images, b.images)
+
+
+def test_photographs_of_many_sizes_do_not_stay_resident(photographs: dict[str, Beton]) -> None:
+    with pytest.raises(ValueError, match="loader=resident: folder has images of many sizes"):
+        open_feed(photographs["train"], FOLDER, train=True, batch_size=4, kind="resident")
+
+
+def test_an_image_that_cannot_be_decoded_ends_the_epoch_with_its_number(
+    photographs: dict[str, Beton], tmp_path: Path
+) -> None:
+    beton = photographs["train"]
+    index, content = read_index(beton.path), bytearray(beton.path.read_bytes())
+    bad = int(np.flatnonzero(index.modes == JPEG)[0])
+    content[index.starts[bad] + 700 : index.starts[bad] + index.sizes[bad]] = bytes(
+        int(index.sizes[bad]) - 700
+    )
+    torn = tmp_path / "train.beton"
+    torn.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"train\.beton is damaged: image {bad} cannot be decoded"):
+        all_batches(Beton(path=torn, manifest=beton.manifest), "stream", train=False)

@@ -1,0 +1,250 @@
+"""Each method's loss by hand, and the bugs of public code that must not come back."""
+
+import math
+
+import pytest
+import torch
+
+from harness.config import hyperparameters
+from methods import METHODS, Step
+
+OLD_CLASSES = 2
+# Three samples: the old model is right on the first, wrong on the second; the third is of a new class.
+STUDENT = [[1.0, 0.0, 2.0, 0.5], [0.0, 1.0, 0.0, -1.0], [0.5, 0.5, 1.0, 3.0]]
+OLD = [[3.0, 1.0], [2.0, 0.0], [0.0, 1.0]]
+REFERENCE = [[2.0, 0.0, 1.0, 0.0], [0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 4.0]]
+TARGETS = [0, 1, 3]
+
+
+def step(*, targets=TARGETS, references=1, epoch=100):
+    return Step(
+        logits=torch.tensor(STUDENT, dtype=torch.float64, requires_grad=True),
+        targets=torch.tensor(targets),
+        epoch=epoch,
+        old_classes=OLD_CLASSES,
+        old_logits=torch.tensor(OLD, dtype=torch.float64),
+        references=tuple(torch.tensor(REFERENCE, dtype=torch.float64) + i for i in range(references)),
+    )
+
+
+def make(name, **changes):
+    entry = METHODS[name]
+    return entry.load()(**{**entry.defaults, **changes})
+
+
+def cross_entropy(logits, target):
+    return math.log(sum(math.exp(value) for value in logits)) - logits[target]
+
+
+def kl(teacher, student, tau):
+    p = [math.exp(t / tau) / sum(math.exp(u / tau) for u in teacher) for t in teacher]
+    q = [math.exp(s / tau) / sum(math.exp(u / tau) for u in student) for s in student]
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def half_mean_square(teacher, student):
+    return 0.5 * sum((t - s) ** 2 for t, s in zip(teacher, student, strict=True)) / len(teacher)
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def plain_cross_entropy():
+    return mean([cross_entropy(z, y) for z, y in zip(STUDENT, TARGETS, strict=True)])
+
+
+def old_pull(distance):
+    weights = [6.0, 1.0, 1.0]  # right; wrong; wrong, for an old model cannot be right on a new class
+    return mean([w * distance(o, z[:2]) for w, o, z in zip(weights, OLD, STUDENT, strict=True)])
+
+
+def new_pull(distance):
+    weights = [6.0, 1.0, 6.0]
+    return mean([w * distance(n, z) for w, n, z in zip(weights, REFERENCE, STUDENT, strict=True)])
+
+
+def loss(name, made_step=None, **changes):
+    return make(name, **changes).loss(made_step or step())["loss"].item()
+
+
+def test_no_treatment_is_cross_entropy():
+    assert loss("none") == pytest.approx(plain_cross_entropy(), rel=1e-5)
+
+
+def test_pct_naive_counts_samples_that_the_old_model_got_right_twice():
+    expected = plain_cross_entropy() + cross_entropy(STUDENT[0], 0) / 3
+
+    assert loss("pct-naive") == pytest.approx(expected, rel=1e-5)
+
+
+def test_pct_kl():
+    expected = plain_cross_entropy() + old_pull(lambda o, z: kl(o, z, 5.0))
+
+    assert loss("pct-kl") == pytest.approx(expected, rel=1e-5)
+
+
+def test_pct_lm():
+    expected = plain_cross_entropy() + 0.4 * old_pull(half_mean_square)
+
+    assert loss("pct-lm") == pytest.approx(expected, rel=1e-5)
+
+
+def test_pct_kl_as_its_authors_publish_it():
+    kept = [6.0 * kl(OLD[0], STUDENT[0][:2], 100.0), 1.0 * kl(OLD[1], STUDENT[1][:2], 100.0)]
+    expected = plain_cross_entropy() + mean(kept) * 100.0**2
+
+    assert loss("pct-kl", tau=100.0, tau_squared=True, mask_new=True) == pytest.approx(expected, rel=1e-5)
+
+
+def test_pct_lm_with_the_sum_of_the_papers_equation_6():
+    expected = plain_cross_entropy() + 0.4 * 2 * old_pull(half_mean_square)
+
+    assert loss("pct-lm", reduction="sum") == pytest.approx(expected, rel=1e-5)
+
+
+def biased_cross_entropy(k):
+    biased = [[z[0], z[1], z[2] + k, z[3] + k] for z in STUDENT]
+    return mean([cross_entropy(z, y) for z, y in zip(biased, TARGETS, strict=True)])
+
+
+def test_mpt_kl_biases_the_cross_entropy_alone():
+    distance = lambda teacher, student: kl(teacher, student, 5.0)  # noqa: E731
+    expected = biased_cross_entropy(4.0) + old_pull(distance) + new_pull(distance)
+
+    assert loss("mpt-kl") == pytest.approx(expected, rel=1e-5)
+
+
+def test_mpt_lm_biases_the_cross_entropy_alone():
+    expected = biased_cross_entropy(1.5) + 0.4 * (old_pull(half_mean_square) + new_pull(half_mean_square))
+
+    assert loss("mpt-lm", k=1.5) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_ablations_take_away_the_bias_or_the_distillation():
+    distance = lambda teacher, student: kl(teacher, student, 5.0)  # noqa: E731
+
+    without_bias = plain_cross_entropy() + old_pull(distance) + new_pull(distance)
+    assert loss("mpt-kl-nobias") == pytest.approx(without_bias, rel=1e-5)
+    assert loss("mpt-lm-nobias") == pytest.approx(loss("mpt-lm", k=0.0))
+    assert loss("mpt-nodistill") == pytest.approx(biased_cross_entropy(4.0), rel=1e-5)
+    assert make("mpt-nodistill").references == 0
+
+
+def elodi_terms(distance):
+    ensemble = [[value + 0.5 for value in row] for row in REFERENCE]  # of the reference and itself plus one
+    old = mean([distance(o, z[:2]) for o, z in zip(OLD, STUDENT, strict=True)])
+    return 0.6 * old + 0.4 * mean([distance(n, z) for n, z in zip(ensemble, STUDENT, strict=True)])
+
+
+def test_elodi_matches_the_old_model_and_the_mean_of_the_ensemble():
+    expected = plain_cross_entropy() + elodi_terms(half_mean_square)
+
+    assert loss("elodi", step(references=2), members=2) == pytest.approx(expected, rel=1e-5)
+
+
+def test_elodi_is_plain_until_its_warm_up_is_over():
+    assert loss("elodi", step(references=2, epoch=5), members=2) == pytest.approx(
+        plain_cross_entropy(), rel=1e-5
+    )
+    assert loss("elodi", step(references=2, epoch=6), members=2) != pytest.approx(
+        plain_cross_entropy(), rel=1e-5
+    )
+
+
+def test_elodi_topk_looks_at_each_teachers_own_highest_logits():
+    def highest_only(teacher, student):
+        best = teacher.index(max(teacher))
+        return 0.5 * (teacher[best] - student[best]) ** 2 / len(teacher)
+
+    expected = plain_cross_entropy() + elodi_terms(highest_only)
+
+    assert loss("elodi-topk", step(references=2), members=2, top_k=1) == pytest.approx(expected, rel=1e-5)
+
+
+# --- bugs in public code (docs/methods.md), each failing on the buggy form
+
+
+def test_the_focal_weight_goes_with_its_own_sample():
+    """[N] times [N, 1] broadcasts to N x N, whose mean is mean(w) * mean(KL)."""
+    pull = make("pct-kl").loss(step())["old"].item()
+    weights = [6.0, 1.0, 1.0]
+    divergences = [kl(o, z[:2], 5.0) for o, z in zip(OLD, STUDENT, strict=True)]
+
+    assert pull == pytest.approx(mean([w * d for w, d in zip(weights, divergences, strict=True)]), rel=1e-5)
+    assert pull != pytest.approx(mean(weights) * mean(divergences), rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["pct-kl", "pct-lm", "mpt-kl", "mpt-lm"])
+def test_a_batch_of_new_classes_alone_gives_a_finite_loss(name):
+    """The mean over the samples of old classes is 0 / 0 there."""
+    only_new = step(targets=[2, 3, 3])
+
+    result = make(name, mask_new=True).loss(only_new)
+
+    assert result["old"].item() == 0
+    assert math.isfinite(result["loss"].item())
+    result["loss"].backward()
+    assert only_new.logits.grad is not None
+    assert only_new.logits.grad.isfinite().all()
+
+
+def test_the_bias_is_no_part_of_the_students_logits():
+    """Training accuracy is measured on the logits that the step holds: a method must not change them."""
+    for name in METHODS:
+        made = step(references=8)
+        before = made.logits.detach().clone()
+        make(name).loss(made)
+        torch.testing.assert_close(made.logits.detach(), before, rtol=0, atol=0)
+
+
+# --- what holds for every method
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_gives_named_finite_scalars_and_a_gradient_to_the_student_alone(name):
+    method = make(name)
+    made = Step(
+        logits=torch.tensor(STUDENT, requires_grad=True),
+        targets=torch.tensor(TARGETS),
+        epoch=100,
+        old_classes=OLD_CLASSES,
+        old_logits=torch.tensor(OLD, requires_grad=False) if method.uses_old else None,
+        references=tuple(torch.tensor(REFERENCE) for _ in range(method.references)),
+    )
+
+    terms = method.loss(made)
+
+    assert all(
+        value.shape == () and value.isfinite() and value.dtype == torch.float32 for value in terms.values()
+    )
+    parts = [value for name, value in terms.items() if name != "loss"]
+    assert not parts or terms["loss"].item() == pytest.approx(sum(part.item() for part in parts), rel=1e-5)
+    terms["loss"].backward()
+    assert made.logits.grad is not None
+    assert made.logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_hyperparameter_has_a_default_and_refuses_nan(name):
+    for parameter, value in hyperparameters(name).items():
+        if isinstance(value, float):
+            field = parameter if parameter in METHODS[name].load().__dataclass_fields__ else f"{parameter}_"
+            with pytest.raises(ValueError, match=parameter):
+                make(name, **{field: math.nan})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("mpt-kl", {"k": -1.0}),
+        ("pct-kl", {"tau": 0.0}),
+        ("pct-lm", {"lambda_": -0.1}),
+        ("elodi", {"members": 0}),
+        ("elodi-topk", {"top_k": 0}),
+    ],
+)
+def test_a_hyperparameter_out_of_range_is_refused_by_name(name, changes):
+    (parameter,) = changes
+    with pytest.raises(ValueError, match=parameter.rstrip("_")):
+        make(name, **changes)

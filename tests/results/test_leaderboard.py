@@ -1,0 +1,270 @@
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from store_making import diverge, finish, plan
+
+from results.grid import show
+from results.leaderboard import main, tables
+from results.store import Failure, Store
+
+GOLDEN = Path(__file__).parent / "golden"
+METHODS = ("none", "pct-kl", "mpt-kl")
+
+
+def documents(runs) -> list[dict]:
+    return [run.document() for run in runs]
+
+
+def printed(store, runs, *, styled=False, **more) -> str:
+    system = "standard" if styled else None
+    console = Console(file=StringIO(), width=60, force_terminal=styled, color_system=system)
+    show(tables(store, documents(runs), **more), console)
+    return console.file.getvalue()
+
+
+def line_of(text, start) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def test_the_old_model_comes_first_then_each_method_then_the_noise_floor(finished_store):
+    lines = printed(finished_store, plan()).splitlines()
+    starts = [
+        line.split("  ")[0]
+        for line in lines
+        if line.startswith(("old", *METHODS, "noise floor ")) and ":" not in line
+    ]
+    assert starts == ["old model", "none", "pct-kl", "mpt-kl", "noise floor"]
+
+
+def test_a_table_tells_its_setting_counts_and_where_the_records_lie(finished_store):
+    text = printed(finished_store, plan())
+    assert "digits: resnet18 (imagenet stem) -> resnet18 (imagenet stem), 3 of 6 classes old" in text
+    assert f"120 test samples of old classes, 240 in all; 3 seeds; records in {finished_store.root}" in text
+    assert "Recipe: epochs=2 batch_size=8 lr=0.1 weight_decay=0.0005" in text
+
+
+def test_the_table_is_as_ever(finished_store):
+    said = printed(finished_store, plan()).replace(str(finished_store.root), "runs")
+    lines = [line.rstrip() for line in said.splitlines() if not line.startswith("Recipe:")]
+    assert lines == (GOLDEN / "table.txt").read_text().splitlines()
+
+
+def test_the_numbers_are_means_and_standard_deviations_over_seeds_in_percent(finished_store):
+    text = printed(finished_store, plan(), columns=("nfr",))
+    nfr = [
+        100 * record.metrics["nfr"] for record in finished_store.records() if record.run["method"] == "mpt-kl"
+    ]
+    mean = sum(nfr) / 3
+    std = (sum((value - mean) ** 2 for value in nfr) / 2) ** 0.5
+    assert f"{mean:.2f}±{std:.2f}" in line_of(text, "mpt-kl")
+
+
+def test_the_best_is_bold_and_the_second_underlined(finished_store):
+    text = printed(finished_store, plan(), styled=True, columns=("er_all",))
+    bold, underlined = "\x1b[1m", "\x1b[4m"
+    assert bold in line_of(text, "mpt-kl")
+    assert underlined in line_of(text, "pct-kl")
+    assert bold not in line_of(text, "none")
+    assert underlined not in line_of(text, "none")
+
+
+def test_equals_share_a_place(store):
+    runs = plan(methods=("none", "pct-kl"), seeds=(0,))
+    for run in runs:
+        record = finish(store, run)
+        if run.role == "candidate":
+            attempt = store.begin(run.id)
+            name = attempt.name("predictions.npz")
+            same = dict(record.metrics) | {"nfr": 0.1}
+            attempt.publish(
+                type(record)(
+                    run=record.run,
+                    state="done",
+                    metrics=same,
+                    attempt=attempt.number,
+                    files={name: attempt.write(name, store.content(record, "predictions"))},
+                    finished=record.finished,
+                )
+            )
+    text = printed(store, runs, styled=True, columns=("nfr",))
+    assert text.count("\x1b[1m10.00") == 2
+
+
+def test_holes_are_seen_and_say_why(store):
+    runs = plan(methods=("none", "pct-kl", "mpt-kl", "elodi"))
+    for run in runs:
+        if run.method == "elodi" and run.seed == 0:
+            store.begin(run.id).fail(
+                Failure(attempt=1, cause="memory", message="out of memory\nmore", log="jobs/a/log.txt")
+            )
+        elif run.method == "mpt-kl" and run.seed == 2:
+            diverge(store, run, "the loss is NaN")
+        elif run.method != "elodi":
+            finish(store, run)
+    text = printed(store, runs, styled=False)
+    assert line_of(text, "mpt-kl (2 of 3 seeds)").split()[5] == "-"  # no rank
+    assert "mpt-kl: seed 2 diverged (the loss is NaN)" in text
+    assert "failed/missing" in line_of(text, "elodi (0 of 3 seeds)")
+    assert "elodi: seed 0 failed (memory: out of memory; log: jobs/a/log.txt); seeds 1, 2 not run yet" in text
+
+
+def test_a_row_with_holes_is_neither_best_nor_second(store):
+    runs = plan()
+    for run in runs:
+        if run.method == "mpt-kl" and run.seed == 2:
+            diverge(store, run, "NaN")
+        else:
+            finish(store, run)
+    text = printed(store, runs, styled=True, columns=("nfr",))
+    assert "\x1b[1m" not in line_of(text, "mpt-kl (2")
+    assert "\x1b[1m" in line_of(text, "pct-kl")
+
+
+def test_a_label_is_never_read_as_markup(store):
+    runs = plan(methods=("none", "mpt-kl[k=2]"), seeds=(0,))
+    for run in runs:
+        if run.role == "candidate" and run.method == "none":
+            diverge(store, run, "[red]NaN[/red] [/oops]")
+        else:
+            finish(store, run)
+    text = printed(store, runs)
+    assert "mpt-kl[k=2]" in text
+    assert "[red]NaN[/red] [/oops]" in text
+
+
+def test_nothing_run_yet_is_a_table_of_holes(store):
+    text = printed(store, plan())
+    assert "missing" in line_of(text, "none (0 of 3 seeds)")
+    assert "Noise floor" not in text
+
+
+def test_two_settings_make_two_tables(store):
+    runs = [*plan(seeds=(0,)), *plan(seeds=(0,), epochs=3)]
+    for run in runs:
+        finish(store, run)
+    assert [grid.footer[-1].split()[1] for grid in tables(store, documents(runs))] == [
+        "epochs=2",
+        "epochs=3",
+    ]
+
+
+@pytest.fixture
+def command(finished_store, capsys):
+    def call(*words) -> tuple[int, str, str]:
+        code = main([f"runs={finished_store.root}", *words])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_the_command_prints_what_the_sweep_prints(command, finished_store):
+    code, out, _ = command()
+    assert code == 0
+    assert line_of(out, "mpt-kl") == line_of(printed(finished_store, plan()), "mpt-kl")
+
+
+def test_filters_change_no_rank_and_no_number(command):
+    _, whole, _ = command()
+    _, part, _ = command("methods=mpt-kl", "dataset=digits")
+    assert line_of(part, "mpt-kl").split() == line_of(whole, "mpt-kl").split()
+    assert "pct-kl" not in part
+
+
+@pytest.mark.parametrize(("column", "highest_first"), [("pfr", True), ("nfr", False)])
+def test_sorting_puts_the_best_first(command, column, highest_first):
+    _, out, _ = command(f"sort={column}", f"columns={column}")
+    shown = [
+        float(line.split()[2].partition("±")[0]) for line in out.splitlines() if line.startswith(METHODS)
+    ]
+    assert shown == sorted(shown, reverse=highest_first)
+    assert len(shown) == 3
+
+
+def test_exports_hold_the_same_numbers(command, finished_store, tmp_path):
+    paths = [tmp_path / f"table.{ending}" for ending in ("md", "tex", "csv", "json")]
+    command("columns=nfr", f"export={','.join(map(str, paths))}")
+    as_json = json.loads(paths[3].read_text())
+    rows = list(csv.DictReader(StringIO(paths[2].read_text())))
+    best = as_json[2]
+    shown = f"{100 * best['nfr']:.2f}"
+    assert [row["method"] for row in rows] == ["old model", "none", "mpt-kl", "pct-kl", "noise floor"]
+    assert float(rows[2]["nfr"]) == best["nfr"]
+    assert f"**{shown}±" in paths[0].read_text()
+    assert rf"\textbf{{{shown}$\pm$" in paths[1].read_text()
+
+
+def test_a_broken_record_is_reported_and_its_row_is_a_hole(command, finished_store):
+    record = next(r for r in finished_store.records() if r.run["method"] == "pct-kl")
+    (finished_store.folder(record.id) / "record.json").write_bytes(b"{")
+    code, out, err = command()
+    assert code == 0
+    assert "warning" in err
+    assert record.id in err
+    assert "pct-kl" in out
+
+
+def test_runs_of_jobs_without_a_record_are_holes(command, finished_store):
+    job = finished_store.root / "jobs" / "some-job"
+    job.mkdir(parents=True)
+    more = plan(methods=("elodi",))
+    (job / "job.json").write_text(json.dumps({"job": {"runs": documents(more)}}))
+    _, out, _ = command()
+    assert "missing" in line_of(out, "elodi (0 of 3 seeds)")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["columns=nfr,chrun"], "did you mean 'churn'"),
+        (["sort=best"], "unknown column 'best'"),
+        (["export=table.xls"], "the ending must be one of .md, .tex, .csv, .json"),
+        (["methods=magic"], "methods=magic: no such candidate"),
+        (["dataset=cifar"], "no finished candidate of dataset=cifar"),
+        (["colour=red"], "unknown setting 'colour'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(command, words, message):
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_missing_folder_is_named(tmp_path, capsys):
+    assert main([f"runs={tmp_path / 'nowhere'}"]) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
+
+
+def test_a_newer_record_is_refused_by_name(command, finished_store):
+    record = next(finished_store.records())
+    path = finished_store.folder(record.id) / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    code, _, err = command()
+    assert code == 2
+    assert "record.json: its schema is 99" in err
+
+
+def test_an_empty_store_has_no_table(tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    assert main([f"runs={Store(tmp_path / 'runs').root}"]) == 2
+    assert "no finished candidate yet" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_start_names_the_parent_that_failed(store):
+    runs = plan(methods=("none",), seeds=(0, 1))
+    reference = next(run for run in runs if run.role == "reference")
+    for run in runs:
+        if run is reference:
+            failure = Failure(attempt=1, cause="bug", message="KeyError: 'x'", log="jobs/r/log.txt")
+            store.begin(run.id).fail(failure)
+        elif run.role == "old" and run.seed == 1:
+            diverge(store, run, "NaN")
+        elif run.role != "candidate":
+            finish(store, run)
+    text = printed(store, runs)
+    assert "seed 0 missing (reference 0 failed: bug: KeyError: 'x'; log: jobs/r/log.txt)" in text
+    assert "seed 1 missing (old diverged)" in text

@@ -1,0 +1,207 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from results.metrics import compare
+from results.predictions import Predictions
+from results.reading import pair_files, read
+
+OLD = "id,target,prediction\na,0,0\nb,1,1\nc,0,1\n"
+NEW = "id,target,prediction\nd,2,2\nc,0,0\nb,1,2\na,0,0\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(name, text):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def update(file, old, new, **more):
+    return pair_files(read(file("old.csv", old)), read(file("new.csv", new)), **more)
+
+
+def test_samples_are_paired_by_id_and_surplus_ones_count_in_the_overall_error_alone(file):
+    made = update(file, OLD, NEW)
+    metrics = compare(made.old, made.new, old_classes=made.old_classes)
+    assert made.classes == ("0", "1", "2")
+    assert made.old_classes == 2
+    assert (metrics["nfr"], metrics["pfr"]) == (1 / 3, 1 / 3)
+    assert (metrics["er_old"], metrics["er_all"]) == (1 / 3, 1 / 4)
+    assert metrics["nfr_to_new"] == 1 / 3
+
+
+FRAME = pd.DataFrame(
+    {"index": [3, 1, 2], "target": [0, 1, 0], "prediction": [0, 0, 0], "confidence": [0.5, 0.75, 1.0]}
+)
+
+
+def as_csv(path):
+    FRAME.to_csv(path, index=False)
+
+
+def as_parquet(path):
+    FRAME.to_parquet(path)
+
+
+def as_npz(path):
+    np.savez(path, **{name: FRAME[name].to_numpy() for name in FRAME})
+
+
+@pytest.mark.parametrize(("ending", "write"), [("csv", as_csv), ("parquet", as_parquet), ("npz", as_npz)])
+def test_every_format_says_the_same(tmp_path, ending, write):
+    path = tmp_path / f"file.{ending}"
+    write(path)
+    answers = read(path)
+    assert answers.ids.tolist() == ["3", "1", "2"]
+    assert answers.target.tolist() == ["0", "1", "0"]
+    assert answers.prediction.tolist() == ["0", "0", "0"]
+    assert answers.scores["confidence"].tolist() == [0.5, 0.75, 1.0]
+
+
+def test_formats_may_be_mixed(tmp_path):
+    as_csv(tmp_path / "old.csv")
+    as_parquet(tmp_path / "new.parquet")
+    made = pair_files(read(tmp_path / "old.csv"), read(tmp_path / "new.parquet"))
+    assert compare(made.old, made.new, old_classes=made.old_classes)["churn"] == 0
+
+
+def test_our_own_files_of_predictions_are_read(tmp_path):
+    ours = Predictions.from_logits(index=[5, 4], target=[1, 0], logits=[[0.0, 1.0], [0.0, 2.0]])
+    (tmp_path / "predictions-0001.npz").write_bytes(ours.to_bytes())
+    answers = read(tmp_path / "predictions-0001.npz")
+    made = pair_files(answers, answers)
+    metrics = compare(made.old, made.new, old_classes=2)
+    assert metrics == compare(ours, ours, old_classes=2)
+
+
+def test_logits_give_predictions_confidences_and_margins(file):
+    logits = "id,target,logit_0,logit_1\na,0,2.0,0.0\nb,1,0.5,1.0\n"
+    made = update(file, logits, logits)
+    expected = Predictions.from_logits(index=[0, 1], target=[0, 1], logits=[[2.0, 0.0], [0.5, 1.0]])
+    assert made.old.prediction.tolist() == [0, 1]
+    assert made.old.confidence == pytest.approx(expected.confidence)
+    assert made.old.margin.tolist() == [2.0, 0.5]
+
+
+def test_logits_may_be_lists_in_a_parquet_file(tmp_path):
+    frame = pd.DataFrame({"id": ["a", "b"], "target": [0, 1], "logits": [[2.0, 0.0], [0.5, 1.0]]})
+    frame.to_parquet(tmp_path / "new.parquet")
+    assert read(tmp_path / "new.parquet").logits.tolist() == [[2.0, 0.0], [0.5, 1.0]]
+
+
+def test_classes_may_have_names_and_the_old_ones_come_first(file):
+    made = update(
+        file, "id,target,prediction\na,zebra,zebra\n", "id,target,prediction\na,zebra,ant\nb,ant,ant\n"
+    )
+    assert made.classes == ("zebra", "ant")
+    assert made.old_classes == 1
+
+
+def test_a_class_that_only_looks_like_a_number_is_a_name(file):
+    same = "id,target,prediction\na,²,²\nb,10,10\n"
+    assert update(file, same, same).classes == ("10", "²")
+
+
+def test_numbered_classes_are_in_order_of_number(file):
+    same = "id,target,prediction\na,10,2\nb,9,9\n"
+    assert update(file, same, same).classes == ("2", "9", "10")
+
+
+@pytest.mark.parametrize("old_classes", [("2",), ("0", "1")])
+def test_what_the_old_model_knows_can_be_said(file, old_classes):
+    old = OLD + "d,2,0\n"
+    made = update(file, old, NEW, old_classes=old_classes)
+    assert (len(made.old), made.old_classes, made.left_out) == (3, 2, 1)
+
+
+def test_an_old_model_that_was_tested_on_everything_is_compared_on_everything(file):
+    made = update(file, OLD + "d,2,0\n", NEW)
+    assert (len(made.old), made.old_classes) == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "No columns to parse"),
+        ("id,target,prediction\n", "no sample"),
+        ("id,target\na,0\n", "neither a column 'prediction' nor logits"),
+        ("name,target,prediction\na,0,0\n", "no column 'id'; there are: name, target, prediction"),
+        ("id,label,prediction\na,0,0\n", "no column 'target'"),
+        ("id,target,target,prediction\na,0,1,0\n", "column 'target' comes twice"),
+        ("id,target,prediction\na,0,0\na,0,0\n", "id 'a' comes 2 times"),
+        ("id,target,prediction\na,0,0\nb,,0\n", "row 2: target is empty"),
+        ("id,target,prediction\na,0,0\nb,1\n", "row 2: prediction is empty"),
+        ("id,target,prediction\na,0,0,9\n", "more cells than the header"),
+        ("id,target,logit_0,logit_1\na,0,nan,1\n", "row 1: logit_0 is NaN or infinite"),
+        ("id,target,logit_0,logit_1\na,0,much,1\n", "logit_0 holds something that is no number"),
+        ("id,target,logit_0,logit_2\na,0,1,1\n", "no logit_1"),
+        ("id,target,prediction,logit_0,logit_1\na,0,1,5,1\n", "prediction '1' has not the highest logit"),
+        ("id,target,prediction,logit_0,logit_1\na,0,7,5,1\n", "is none of the 2 columns"),
+        ("id,target,prediction,confidence\na,0,1,93\n", "confidence must lie in"),
+    ],
+)
+def test_a_file_that_is_no_predictions_is_refused_by_name(file, text, message):
+    path = file("bad.csv", text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (OLD + "e,0,0\n", NEW, "new.csv: lacks 1 of the samples in .*old.csv, first 'e'"),
+        (OLD, NEW + "f,1,1\n", "lacks sample 'f', whose class '1' the old model knows"),
+        (OLD, NEW.replace("c,0,0", "c,1,0"), "sample 'c': its target is '0' in .*old.csv and '1'"),
+    ],
+)
+def test_files_that_contradict_each_other_are_refused(file, old, new, message):
+    with pytest.raises(ValueError, match=message):
+        update(file, old, new)
+
+
+@pytest.mark.parametrize(
+    ("old_classes", "message"),
+    [
+        (("1",), "sample 'c' is predicted as '1', which is no old class"),
+        (("zebra",), "of class 'zebra'"),
+        (("0",), "no sample is of an old class"),
+        (("0", "9"), "of class '9'"),
+    ],
+)
+def test_old_classes_that_cannot_be_are_refused(file, old_classes, message):
+    with pytest.raises(ValueError, match=message):
+        update(file, OLD, NEW, old_classes=old_classes)
+
+
+def test_a_number_of_classes_says_nothing_about_names(file):
+    named = "id,target,prediction\na,cat,cat\n"
+    with pytest.raises(ValueError, match="the classes have names"):
+        update(file, named, named, old_classes=("1",))
+
+
+def test_targets_outside_the_columns_of_logits_are_refused(file):
+    logits = "id,target,logit_0,logit_1\na,4,2.0,0.0\n"
+    with pytest.raises(ValueError, match="outside the 2 classes"):
+        update(file, logits, logits)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.parquet"])
+def test_a_file_of_another_format_is_refused(file, name):
+    with pytest.raises(ValueError, match=name):
+        read(file(name, "no such thing"))
+
+
+def test_a_pickle_in_an_npz_file_is_never_run(tmp_path):
+    np.savez(tmp_path / "evil.npz", id=np.array([{}], object), target=[0], prediction=[0])
+    with pytest.raises(ValueError, match=r"evil\.npz"):
+        read(tmp_path / "evil.npz")
+
+
+def test_an_unknown_ending_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must be one of \.csv, \.parquet, \.npz"):
+        read(tmp_path / "predictions.xlsx")

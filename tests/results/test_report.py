@@ -1,0 +1,178 @@
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from store_making import diverge, finish, plan, publish
+
+from results.board import finished_comparisons
+from results.gallery import Gallery, worst_flips
+from results.metrics import pair
+from results.report import main, report
+from results.store import Store
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = ["zero", "<b>one</b>", "two & more", "[red]three", "four", "five"]
+
+
+def add_gallery(store, record) -> None:
+    old = store.predictions(store.read(record.run["parents"][0]))
+    new = store.predictions(record)
+    flips = worst_flips(old, new, most=3)
+    index = np.concatenate([flips.negative, flips.positive])
+    images = np.broadcast_to((index % 256).astype(np.uint8)[:, None, None, None], (len(index), 8, 8, 3))
+    attempt = store.begin(record.id)
+    name = attempt.name("gallery.npz")
+    files = {name: attempt.write(name, Gallery(index=index, images=images).to_bytes())}
+    environment = {"class_names": NAMES, "versions": {"torch": "2.15.0"}, "git_sha": "abc", "git_dirty": True}
+    history = store.history(record)
+    publish(attempt, replace(record, files=files, environment=environment), new, history=history)
+
+
+@pytest.fixture(scope="module")
+def telling(tmp_path_factory) -> Store:
+    """A store with galleries, class names that look like markup, and a run that diverged."""
+    store = Store(tmp_path_factory.mktemp("telling") / "runs")
+    for run in plan():
+        if run.role == "candidate" and run.method == "mpt-kl" and run.seed == 2:
+            diverge(store, run, "<script>alert(1)</script>")
+            continue
+        record = finish(store, run)
+        if run.role == "candidate":
+            add_gallery(store, record)
+    return store
+
+
+@pytest.fixture(scope="module")
+def page(telling) -> str:
+    return report(*finished_comparisons(telling.root))
+
+
+class Reader(HTMLParser):
+    """Checks that tags are closed, and collects what a page refers to."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(page):
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in reader.links)
+    assert "script" not in reader.tags
+    assert "http://" not in page + page.replace("https://", "http://")
+
+
+def test_names_and_reasons_are_text_and_never_markup(page):
+    assert "<script" not in page
+    assert "<b>one</b>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "&lt;b&gt;one&lt;/b&gt;" in page
+
+
+def test_the_page_tells_tables_flips_and_provenance(page):
+    for words in ("mpt-kl (2 of 3 seeds)", "noise floor", "Negative flips", "Positive flips", "torch 2.15.0"):
+        assert words in page
+    assert "<dt>git dirty</dt><dd>True</dd>" in page
+
+
+def without_pictures(page, store) -> str:
+    """The page without what other rooms decide (recipes) and what cannot be compared byte for byte."""
+    said = page.replace(str(store.root), "runs")
+    for changing in (r"data:image/png;base64,[A-Za-z0-9+/=]+", r"<style>.*?</style>", r"epochs=2 [^<]*"):
+        said = re.sub(changing, "", said, flags=re.DOTALL)
+    return said
+
+
+def test_the_page_is_as_ever(page, telling):
+    assert without_pictures(page, telling) == (GOLDEN / "report.html").read_text()
+
+
+def test_the_same_records_give_the_same_page(page, telling):
+    assert report(*finished_comparisons(telling.root)) == page
+
+
+def test_the_worst_flips_are_those_that_were_surest(finished_store):
+    candidate = next(r for r in finished_store.records() if r.run["label"] == "none")
+    old = finished_store.predictions(finished_store.read(candidate.run["parents"][0]))
+    both = pair(old, finished_store.predictions(candidate))
+    flips = worst_flips(both.old, both.new, most=4)
+    sure = sorted(both.new.confidence[both.negative], reverse=True)[:4]
+    assert [both.new.confidence[both.old.index == i][0] for i in flips.negative] == sure
+    assert len(worst_flips(both.old, both.new, most=10**6).positive) == both.positive.sum()
+
+
+def test_a_gallery_survives_its_file_and_must_fit_together():
+    made = Gallery(index=np.array([4, 2]), images=np.zeros((2, 8, 9, 3), np.uint8))
+    again = Gallery.from_bytes(made.to_bytes())
+    assert (again.index.tolist(), again.images.shape) == ([4, 2], (2, 8, 9, 3))
+    with pytest.raises(ValueError, match="gallery: 1 samples, but images"):
+        Gallery(index=np.array([4]), images=made.images)
+
+
+def test_the_command_reports_a_store_without_galleries_too(store, tmp_path, capsys):
+    for run in plan(methods=("none",), seeds=(0,)):
+        finish(store, run)
+    assert main([f"runs={store.root}", f"out={tmp_path / 'report.html'}"]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "No record keeps images of its flips." in page
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(finished_store, tmp_path, capsys):
+    assert main([f"runs={tmp_path / 'nowhere'}"]) == 2
+    assert main([f"runs={finished_store.root}", f"out={tmp_path}/no/folder/report.html"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 2
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium here (Debian: apt-get install chromium)")
+    return found
+
+
+@pytest.mark.slow
+def test_a_browser_renders_the_report(page, telling, browser, tmp_path):
+    (tmp_path / "report.html").write_text(page)
+    url = (tmp_path / "report.html").as_uri()
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+
+    def run(*words) -> str:
+        done = subprocess.run([browser, *flags, *words, url], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    dom = run("--dump-dom")
+    assert dom.count("<section") == 1
+    assert dom.count("<td") == 5 * 7
+    shot = tmp_path / "shot.png"
+    run("--hide-scrollbars", "--window-size=1200,5000", f"--screenshot={shot}")
+    pixels = np.asarray(Image.open(shot).convert("RGB"))
+    plain = next(r for r in telling.records() if r.run["label"] == "none")
+    for index in Gallery.from_bytes(telling.content(plain, "gallery")).index.tolist():
+        squares = (pixels == index % 256).all(axis=2).sum()  # each image is of one grey
+        assert squares > 100 * 100, f"the image of sample {index} is not to be seen"
+
+
+def test_a_missing_store_is_named(tmp_path, capsys):
+    assert main([f"runs={Store(tmp_path / 'x').root}"]) == 2
+    assert "no such folder" in capsys.readouterr().err

@@ -1,0 +1,216 @@
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from store_making import FINISHED, diverge, finish, plan
+
+from results.files import remove_leftovers
+from results.store import SCHEMA, BrokenRecord, Failure, Record, StaleAttempt, Store
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def run():
+    return plan(methods=("none",), seeds=(0,))[0]
+
+
+def test_an_empty_or_missing_folder_is_an_empty_store(store, run):
+    assert store.read(run.id) is None
+    assert store.failure(run.id) is None
+    assert list(store.records()) == []
+    assert not store.root.exists()
+
+
+def test_a_published_record_reads_back_with_its_files(store, run):
+    record = finish(store, run)
+    assert store.read(run.id) == record
+    assert [r.id for r in store.records()] == [run.id]
+    assert len(store.predictions(record)) == 120
+    assert [epoch["loss"] for epoch in store.history(record)] == [2.0, 1.0]
+
+
+def test_nothing_but_record_json_proves_that_a_run_is_done(store, run):
+    record = finish(store, run)
+    (store.folder(run.id) / "record.json").unlink()
+    assert record.files
+    assert store.read(run.id) is None
+
+
+@pytest.mark.parametrize("length", [0, 1, 50, -2])
+def test_a_record_cut_short_is_no_record(store, run, length):
+    finish(store, run)
+    path = store.folder(run.id) / "record.json"
+    path.write_bytes(path.read_bytes()[:length])
+    assert store.read(run.id) is None
+    assert list(store.records()) == []
+    assert isinstance(next(store.scan()), BrokenRecord)
+
+
+def test_a_record_whose_predictions_are_gone_is_no_record(store, run):
+    record = finish(store, run)
+    (store.folder(run.id) / record.file("predictions")).unlink()
+    assert store.read(run.id) is None
+    assert "is gone" in str(next(store.scan()))
+
+
+def test_a_record_in_the_wrong_folder_is_no_record(store, run):
+    finish(store, run)
+    shutil.copytree(store.folder(run.id), store.root / "elsewhere")
+    assert store.read("elsewhere") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "running"},
+        {"metrics": {"nfr": "low"}},
+        {"run": {}},
+        {"attempt": "1"},
+        {"surprise": 1},
+        {"files": {"../weights.pt": "00"}},
+        {"schema": None},
+    ],
+)
+def test_an_invalid_record_is_no_record(store, run, change):
+    finish(store, run)
+    path = store.folder(run.id) / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
+    assert store.read(run.id) is None
+
+
+def test_a_newer_schema_is_refused_by_name_and_not_overwritten(store, run):
+    finish(store, run)
+    path = store.folder(run.id) / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"schema": SCHEMA + 1, "new_field": 1}))
+    with pytest.raises(ValueError, match=r"record\.json: its schema is 2, this code knows up to 1") as caught:
+        store.read(run.id)
+    assert not isinstance(caught.value, BrokenRecord)
+
+
+def test_a_file_that_has_changed_is_refused(store, run):
+    record = finish(store, run)
+    path = store.folder(run.id) / record.file("predictions")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="digest"):
+        store.predictions(record)
+
+
+def test_a_newer_attempt_fences_the_older_one_off(store, run):
+    stale = store.begin(run.id)
+    current = store.begin(run.id)
+    assert (stale.number, current.number) == (1, 2)
+    for write in (
+        lambda: stale.write("weights-0001.pt", b""),
+        lambda: stale.fail(Failure(attempt=1, cause="bug", message="late")),
+        lambda: stale.publish(Record(run=run.document(), state="done", attempt=1, finished=FINISHED)),
+    ):
+        with pytest.raises(StaleAttempt, match="attempt 1 has given way to attempt 2"):
+            write()
+    assert sorted(p.name for p in store.folder(run.id).iterdir()) == ["attempts"]
+    current.write("weights-0002.pt", b"")
+
+
+def test_a_stale_writer_caught_in_the_middle_of_a_file_is_told_so(store, run, monkeypatch):
+    stale = store.begin(run.id)
+    replace_file = Path.replace
+
+    def overtaken(self, target):
+        store.begin(run.id)  # clears the temporary file away
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", overtaken)
+    with pytest.raises(StaleAttempt):
+        stale.write("weights-0001.pt", b"abc")
+
+
+def test_a_late_cleaner_does_not_disturb_the_newest_attempt(store, run, monkeypatch):
+    attempt = store.begin(run.id)
+    replace_file, cleaned = Path.replace, []
+
+    def cleaned_once(self, target):
+        if not cleaned:
+            cleaned.append(self)
+            remove_leftovers(attempt.folder)
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", cleaned_once)
+    attempt.write("weights-0001.pt", b"abc")
+    assert (attempt.folder / "weights-0001.pt").read_bytes() == b"abc"
+
+
+def test_attempts_that_begin_at_once_have_numbers_of_their_own(store, run):
+    with ThreadPoolExecutor(8) as pool:
+        numbers = [attempt.number for attempt in pool.map(lambda _: store.begin(run.id), range(24))]
+    assert sorted(numbers) == list(range(1, 25))
+
+
+def test_a_record_needs_the_files_that_it_names(store, run):
+    attempt = store.begin(run.id)
+    record = Record(
+        run=run.document(), state="done", attempt=1, files={"weights-0001.pt": "00"}, finished=FINISHED
+    )
+    with pytest.raises(AssertionError, match=r"weights-0001\.pt"):
+        attempt.publish(record)
+    assert store.read(run.id) is None
+
+
+def test_success_clears_the_failure_and_the_files_of_earlier_attempts(store, run):
+    first = store.begin(run.id)
+    first.write(first.name("weights.pt"), b"old")
+    first.write("checkpoint.pt", b"kept: the engine's own")
+    first.fail(Failure(attempt=1, cause="preempted", message="node taken", log="jobs/x/log.txt"))
+    assert store.failure(run.id) == Failure(
+        attempt=1, cause="preempted", message="node taken", log="jobs/x/log.txt"
+    )
+    record = finish(store, run)
+    assert record.attempt == 2
+    assert store.failure(run.id) is None
+    names = {path.name for path in store.folder(run.id).iterdir()}
+    assert names == {"attempts", "checkpoint.pt", "record.json", "predictions-0002.npz", "history-0002.json"}
+
+
+def test_a_diverged_run_is_a_result(store, run):
+    diverge(store, run, "loss is NaN in epoch 1")
+    record = store.read(run.id)
+    assert (record.state, record.reason) == ("diverged", "loss is NaN in epoch 1")
+    with pytest.raises(ValueError, match="no predictions"):
+        store.predictions(record)
+
+
+def test_a_nan_in_the_history_is_written_as_null(store, run):
+    attempt = store.begin(run.id)
+    record = Record(run=run.document(), state="diverged", reason="NaN", attempt=1, finished=FINISHED)
+    record = attempt.publish(record, history=[{"epoch": 0, "loss": float("nan")}])
+    assert store.history(record) == [{"epoch": 0, "loss": None}]
+
+
+def test_an_unreadable_failure_is_no_failure(store, run):
+    attempt = store.begin(run.id)
+    (attempt.folder / "failure.json").write_text('{"attempt": 1')
+    assert store.failure(run.id) is None
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "jobs", ".hidden"])
+def test_an_id_that_is_no_plain_name_is_refused(store, name):
+    with pytest.raises(ValueError, match="cannot be the id"):
+        store.read(name)
+
+
+@pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
+def test_records_of_every_schema_are_read_for_ever(schema):
+    store = Store(GOLDEN / f"schema-{schema}")
+    (record,) = store.records()
+    assert record.metrics == {"er_old": 0.25, "samples_old": 4}
+    assert record.environment == {"torch": "2.15.0"}
+    assert store.predictions(record).prediction.tolist() == [0, 1, 0, 2]
+    assert store.history(record) == [{"epoch": 0, "loss": 1.5}]
+
+
+def test_a_record_is_written_as_the_golden_one():
+    (record,) = Store(GOLDEN / f"schema-{SCHEMA}").records()
+    path = GOLDEN / f"schema-{SCHEMA}" / record.id / "record.json"
+    assert replace(record).to_bytes() == path.read_bytes()

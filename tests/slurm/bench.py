@@ -1,0 +1,48 @@
+"""Jobs for the stand-in program."""
+
+from pathlib import Path
+
+from harness import jobfile
+from harness.jobfile import Execution
+from harness.plan import Job, Model, Resources, Run, Split
+from harness.recipes import DIGITS
+
+SMALL = Resources(cpus=1, gpus=0, memory_gb=0.1, minutes=1)
+TESTS = Path(__file__).parent
+
+
+class Bench:
+    """A folder of records with Jobs for the stand-in program, whose scripts say how they go."""
+
+    def __init__(self, runs):
+        self.runs = runs
+
+    def job(self, name, *script, after=(), size=1, resources=SMALL):
+        runs = tuple(
+            Run(
+                role="candidate",
+                seed=0,
+                dataset=name,
+                data="0" * 8,
+                split=Split(classes=10, old_classes=5),
+                model=Model(arch="resnet8", stem="cifar"),
+                recipe=DIGITS,
+                method="none",
+                hyperparameters=(("member", member),),
+            )
+            for member in range(size)
+        )
+        job = Job(runs=runs, after=tuple(parent.id for parent in after), resources=resources)
+        folder = jobfile.write(job, Execution(runs=str(self.runs), betons=""))
+        (folder / "script.txt").write_text("\n".join(script or ("train 1 0",)))
+        return job
+
+    def folder(self, job):
+        return self.runs / "jobs" / job.id
+
+    def lines(self, job, name):
+        path = self.folder(job) / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def tries(self, job):
+        return len(self.lines(job, "tries.txt"))

@@ -1,0 +1,45 @@
+import os
+
+import pytest
+from bench import TESTS, Bench
+from cluster import Cluster, unavailable
+from rich.console import Console
+
+
+@pytest.fixture(scope="session")
+def slurm_daemons():
+    """One SLURM for all tests of a session."""
+    reason = unavailable()
+    if reason and os.environ.get("CI"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+    cluster = Cluster()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def slurm(slurm_daemons, monkeypatch):
+    """A SLURM without jobs, to which this process's commands talk."""
+    for name, value in slurm_daemons.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    slurm_daemons.clear()
+    yield slurm_daemons
+    slurm_daemons.clear()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path / "runs")
+
+
+@pytest.fixture
+def console(tmp_path):
+    """A console that is no terminal; what it was told is in `console.file`."""
+    with (tmp_path / "console.txt").open("w+") as file:
+        yield Console(file=file, width=160)

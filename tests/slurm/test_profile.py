@@ -1,0 +1,151 @@
+"""What is asked of a cluster."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.plan import Resources
+from slurm import profile, submit
+from slurm.desk import Array, Desk
+from slurm.profile import Profile, Wishes, load
+from slurm.snapshot import Snapshot
+
+CODE = Snapshot(path="/code", commit="abc")
+EXAMPLE = Path(__file__).parent.parent.parent / "docs" / "profiles" / "mycluster.toml"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty current folder and configuration folder; gives back where profiles go."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = tmp_path / "config" / "negative-flips" / "profiles"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write(home, text):
+    (home / "mine.toml").write_text(text)
+    return load("mine", {})
+
+
+def test_the_plan_decides_where_nobody_says_anything(bench):
+    job = bench.job("job", resources=Resources(cpus=3, gpus=1, memory_gb=7.5, minutes=42, nodes=2))
+    request = Profile().request(job)
+    assert (request.cpus, request.gpus, request.memory_gb, request.minutes, request.nodes) == (
+        3,
+        1,
+        7.5,
+        42,
+        2,
+    )
+
+
+def test_architecture_beats_role_beats_common_and_the_command_line_beats_all(bench, home):
+    (home / "mine.toml").write_text(
+        """
+        partition = "common"
+        qos = "common"
+        account = "common"
+        cpus = 1
+        [role.candidate]
+        qos = "role"
+        account = "role"
+        cpus = 2
+        [arch.resnet8]
+        account = "arch"
+        cpus = 3
+        [arch.resnet50]
+        partition = "large"
+        """
+    )
+    request = load("mine", {"cpus": "4"}).request(bench.job("job"))
+    assert (request.partition, request.qos, request.account, request.cpus) == ("common", "role", "arch", 4)
+
+
+def test_the_project_s_profile_hides_the_user_s(home, tmp_path):
+    (home / "mine.toml").write_text('partition = "user"')
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "mine.toml").write_text('partition = "project"')
+    assert load("mine", {}).common.partition == "project"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('partiton = "x"', r"unknown key 'partiton' \(did you mean 'partition'\?\)"),
+        ('[role.old]\ncpu = "x"', r"unknown key 'role.old.cpu' \(did you mean"),
+        ('cpus = "many"', "cpus=many: expected a whole number"),
+        ('time = "soon"', "time=soon: expected minutes"),
+        ("cpus = 0", "cpus=0: must be above 0"),
+        ("cpus = ", "not TOML"),
+    ],
+)
+def test_a_mistake_in_a_profile_is_named_with_its_file(home, text, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        write(home, text)
+    assert str(home / "mine.toml") in str(raised.value)
+
+
+def test_a_missing_profile_and_an_unknown_word_name_the_nearest(home):
+    (home / "mine.toml").touch()
+    with pytest.raises(ValueError, match=r"profile=mien: .*did you mean 'mine'"):
+        load("mien", {})
+    with pytest.raises(ValueError, match=r"did you mean 'slurm.partition'"):
+        load(None, {"partitoin": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90", 90), ("1:30:00", 90), ("2-12:00:00", 3600), ("0:45:00", 45), ("1-0:30", 1470)],
+)
+def test_times(text, expected):
+    assert profile.minutes(text) == expected
+
+
+def test_what_sbatch_is_told(bench, tmp_path):
+    wishes = Wishes(gres="gpu:a100:1", exclude=("n1", "n2"), setup=("module load cuda",), memory_gb=1.5)
+    job = bench.job("job", resources=Resources(cpus=4, gpus=1, memory_gb=8, minutes=9))
+    request = Profile(common=wishes).request(job, memory_factor=2, avoid=("n7",))
+    array = Array.new([job], request, program="p", code=CODE)
+    told = submit.parameters(array, name="flips-x", depends="afterok:7_1:7_2,afterany:9")
+    assert told["mem"] == "3072MB"
+    assert told["exclude"] == "n1,n2,n7"
+    assert told["gres"] == "gpu:a100:1"
+    assert "gpus_per_node" not in told, "gres says it already"
+    assert told["dependency"] == "afterok:7_1:7_2,afterany:9"
+    assert told["additional_parameters"] == {"kill-on-invalid-dep": "yes", "requeue": True}
+    assert told["setup"][0] == "module load cuda"
+    assert told["comment"] == array.token
+    assert told["srun_args"] == ["--cpus-per-task=4"]
+
+
+def test_arrays_are_cut_below_the_largest_and_by_what_they_wait_for(bench):
+    jobs = [bench.job(f"j{i}") for i in range(7)]
+    requests = {job.id: Profile().request(job) for job in jobs}
+    depends = {job.id: "afterok:1" if i == 6 else "" for i, job in enumerate(jobs)}
+    arrays = submit.shapes(jobs, requests, depends, largest=4)
+    assert arrays == [tuple(jobs[:4]), tuple(jobs[4:6]), (jobs[6],)]
+
+
+def test_the_desk_remembers_arrays_and_keeps_pickles_private(bench):
+    desk = Desk(bench.runs)
+    array = Array.new(
+        [bench.job("job", size=2)], Profile().request(bench.job("other")), program="p", code=CODE
+    )
+    desk.write(array)
+    assert desk.read(array.token) == array
+    assert desk.read("nonsense") is None
+    assert desk.read("../arrays/" + array.token) is None
+    assert desk.name == Desk(bench.runs).name
+    assert desk.pickles().stat().st_mode & 0o777 == 0o700
+    desk.pickles().chmod(0o755)
+    with pytest.raises(ValueError, match="mode 700"):
+        desk.pickles()
+
+
+def test_the_documented_profile_is_a_valid_one(bench, home, tmp_path):
+    (home / "mine.toml").write_text(EXAMPLE.read_text())
+    documented = load("mine", {})
+    assert documented.common.partition
+    assert documented.archs["resnet50"].memory_gb
