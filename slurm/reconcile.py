@@ -147,7 +147,7 @@ def live_state(tasks: Sequence[Task]) -> JobState:
     if entry.reason == "Dependency":
         return JobState(phase=Phase.WAITING, note=FOR_PARENTS)
     note = entry.reason if entry.state == "PENDING" else entry.state.lower()
-    return JobState(phase=Phase.PENDING, note=note)
+    return JobState(phase=Phase.PENDING, note=note, node=entry.node)
 
 
 Verdict = Cause | Literal["dependency", "cancelled"]

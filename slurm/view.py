@@ -107,11 +107,11 @@ class View:
 
 
 def _is_news(before: JobState | None, state: JobState) -> bool:
-    """Whether a change is worth a line: a queue's changing reasons for waiting are not."""
+    """Whether a change is worth a line: a queue's changing reasons for not having started a job are not."""
     if before is not None and (before.phase, before.note) == (state.phase, state.note):
         return False
     if state.phase is Phase.PENDING:
-        return before is not None and before.phase is Phase.RUNNING
+        return bool(state.node) or (before is not None and before.phase is Phase.RUNNING)
     return state.phase is not Phase.WAITING or state.note not in ("", FOR_PARENTS, UNSUBMITTED)
 
 

@@ -142,11 +142,19 @@ def test_a_mistake_is_one_line_and_exit_code_2(finished_store, tmp_path, capsys)
     assert err.count("\n") == 2
 
 
+OFFLINE = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
 @pytest.fixture(scope="module")
-def browser() -> str:
+def browser(cannot) -> str:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
-        pytest.skip("no Chromium here (Debian: apt-get install chromium)")
+        cannot("no Chromium here (Debian: apt-get install chromium)")
     return found
 
 
@@ -154,7 +162,8 @@ def browser() -> str:
 def test_a_browser_renders_the_report(page, telling, browser, tmp_path):
     (tmp_path / "report.html").write_text(page)
     url = (tmp_path / "report.html").as_uri()
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", *OFFLINE, profile]
 
     def run(*words) -> str:
         done = subprocess.run([browser, *flags, *words, url], capture_output=True, text=True, timeout=120)

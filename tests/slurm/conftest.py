@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from bench import TESTS, Bench
 from cluster import Cluster, unavailable
@@ -7,13 +5,10 @@ from rich.console import Console
 
 
 @pytest.fixture(scope="session")
-def slurm_daemons():
+def slurm_daemons(cannot):
     """One SLURM for all tests of a session."""
-    reason = unavailable()
-    if reason and os.environ.get("CI"):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    if reason := unavailable():
+        cannot(reason)
     cluster = Cluster()
     try:
         cluster.start()

@@ -5,8 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -25,17 +26,25 @@ QUICK = {"poll_s": "1", "memory_gb": "0.5", "time": "10"}
 
 
 class Sweeps:
-    """Starts sweeps of the stand-in's Jobs in threads of this process."""
+    """Starts sweeps of the stand-in's Jobs in threads; no exit waits for one that a failed test leaves."""
 
-    def __init__(self, bench, console, pool):
+    def __init__(self, bench, console):
         self._bench = bench
         self._console = console
-        self._pool = pool
 
     def start(self, *jobs, wait=True, **wishes):
         settings = {"runs": self._bench.runs, "cluster": "slurm", "console": self._console, "wait": wait}
         wanted = profile.load(None, {**QUICK, **{key: str(value) for key, value in wishes.items()}})
-        return self._pool.submit(dispatch.dispatch, jobs, profile=wanted, program="standin", **settings)
+        outcome = Future()
+
+        def work():
+            try:
+                outcome.set_result(dispatch.dispatch(jobs, profile=wanted, program="standin", **settings))
+            except BaseException as error:  # noqa: BLE001  # raised where the outcome is awaited
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return outcome
 
     def run(self, *jobs, **wishes):
         return self.start(*jobs, **wishes).result(180)
@@ -43,8 +52,7 @@ class Sweeps:
 
 @pytest.fixture
 def sweeps(slurm, bench, console):
-    with ThreadPoolExecutor(4) as pool:
-        yield Sweeps(bench, console, pool)
+    return Sweeps(bench, console)
 
 
 def phases(outcome):
@@ -464,12 +472,12 @@ def test_the_scheduler_is_asked_once_an_interval(slurm, sweeps, bench, tmp_path,
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path, cannot):
     """A file system of a few megabytes."""
     folder = tmp_path / "small"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], check=False).returncode:
-        pytest.skip("a small file system needs the right to mount one")
+        cannot("a small file system needs the right to mount one")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 
@@ -477,8 +485,8 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_waited_for(slurm, small_disk, tmp_path):
     bench = Bench(small_disk / "runs")
     job = bench.job("job", "train 40 0.1")
-    with (tmp_path / "said.txt").open("w+") as file, ThreadPoolExecutor() as pool:
-        sweep = Sweeps(bench, Console(file=file, width=160), pool).start(job)
+    with (tmp_path / "said.txt").open("w+") as file:
+        sweep = Sweeps(bench, Console(file=file, width=160)).start(job)
         slurm.wait_until(training(bench, job))
         ballast = small_disk / "ballast"
         with pytest.raises(OSError, match="No space"):

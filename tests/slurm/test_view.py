@@ -83,6 +83,15 @@ def test_a_queue_s_reasons_are_no_news_but_a_way_back_into_it_is(bench, console,
     assert [line.split()[0] for line in lines] == ["running", "pending", "waiting"]
 
 
+def test_a_job_that_was_suspended_before_anybody_saw_it_run_is_news(bench, console, tmp_path):
+    job = bench.job("suspended")
+    with View([job], runs=bench.runs, console=console) as view:
+        view.show({job.id: JobState(phase=Phase.PENDING, note="Priority")})
+        view.show({job.id: JobState(phase=Phase.PENDING, note="suspended", node="n1")})
+    console.file.flush()
+    assert "(suspended)" in (tmp_path / "console.txt").read_text()
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.2, "0s"), (59.4, "59s"), (187, "3m07s"), (18120, "5h02m"), (183600, "2d03h")]
 )
