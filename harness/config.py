@@ -12,7 +12,7 @@ from typing import Any, Literal, get_type_hints
 from harness import experiments, words
 from harness.plan import Model, Setting, Split, Variant
 from harness.recipes import ARCHITECTURES, DATASET_HYPERPARAMETERS, Recipe, recipe_for
-from loaders.datasets import DATASETS, Dataset, class_count, fingerprint
+from loaders.datasets import DATASETS, Dataset, Encoding, class_count, fingerprint
 from methods import METHODS
 
 GROUPS = ("all", "ablations")
@@ -64,6 +64,14 @@ class SweepConfig:
     """Folder of records."""
     betons: Path | None = None
     """Folder of the images in FFCV's format, made when missing (default: betons/ among the records)."""
+    write_mode: Literal["raw", "jpg", "proportion"] | None = None
+    """How photographs are kept: as pixels, as JPEGs, or a share of them (default: the architecture's)."""
+    max_resolution: int | None = None
+    """Bound of a kept photograph's longer side in pixels; 0 keeps the size."""
+    jpeg_quality: int | None = None
+    """Quality of the JPEGs, 1 to 100."""
+    jpeg_share: float | None = None
+    """Share of JPEGs where write_mode is proportion."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -117,6 +125,8 @@ class Sweep:
     config: SweepConfig
     """Of the first table; what does not belong to a table (folders, device, cluster) is the same in all."""
     settings: tuple[Setting, ...]
+    encodings: tuple[Encoding, ...]
+    """How the images of these settings are kept; a Setting names only a fingerprint."""
     slurm: Mapping[str, str]
     """The words `slurm.NAME=VALUE`, by NAME."""
 
@@ -140,6 +150,7 @@ def read(argv: Sequence[str]) -> Sweep:
     return Sweep(
         config=configs[0],
         settings=tuple(setting(config, changes) for config in configs),
+        encodings=tuple(dict.fromkeys(map(encoding, configs))),
         slurm={key.removeprefix("slurm."): value for key, value in slurm.items()},
     )
 
@@ -216,7 +227,7 @@ def setting(config: SweepConfig, changes: Mapping[str, Mapping[str, list[Any]]])
         )
     return Setting(
         dataset=config.dataset,
-        data=fingerprint(dataset, config.data, dataset.encoding(arch)),
+        data=fingerprint(dataset, config.data, encoding(config)),
         split=_split(config, dataset),
         old_model=_model(old_arch, config),
         model=_model(arch, config),
@@ -224,6 +235,21 @@ def setting(config: SweepConfig, changes: Mapping[str, Mapping[str, list[Any]]])
         recipe=recipe_for(config.dataset, arch, overrides),
         variants=tuple(variants),
         seeds=config.seeds,
+    )
+
+
+def encoding(config: SweepConfig) -> Encoding:
+    """How the images are kept.
+
+    Raises:
+        ValueError: a way that the dataset does not allow.
+    """
+    return DATASETS[config.dataset].encoding(
+        config.arch,
+        write_mode=config.write_mode,
+        max_resolution=config.max_resolution,
+        jpeg_quality=config.jpeg_quality,
+        jpeg_share=config.jpeg_share,
     )
 
 

@@ -19,7 +19,7 @@ from harness.plan import Run
 from harness.progress import ProgressWriter
 from harness.recipes import ARCHITECTURES
 from loaders.betons import Beton, ensure_beton
-from loaders.datasets import DATASETS, Dataset, Part, encoding_of
+from loaders.datasets import DATASETS, Dataset, Encoding, Part, fingerprint
 from loaders.features import FeatureFeed
 from loaders.feeds import Feed, open_feed, select
 from loaders.layout import read_index
@@ -135,7 +135,15 @@ def _beton(run: Run, part: str, dataset: Dataset, execution: Execution, progress
         "train" if part == "train" else "test",
         data=data,
         betons=Path(execution.betons),
-        encoding=encoding_of(run.data, dataset, data),
+        encoding=_encoding(run, dataset, data, execution),
         download=execution.download,
         report=report,
     )
+
+
+def _encoding(run: Run, dataset: Dataset, data: Path | None, execution: Execution) -> Encoding:
+    """The encoding under which the images have the fingerprint that the run was planned with."""
+    for encoding in execution.encodings:
+        if fingerprint(dataset, data, encoding) == run.data:
+            return encoding
+    raise ValueError(f"the images of {dataset.name} in {data} have changed since {run.data} was planned")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.plan import Job
+from loaders.datasets import Encoding
 from results.files import write_atomically
 
 NAME = "job.json"
@@ -19,6 +20,8 @@ class Execution:
 
     runs: str
     betons: str
+    encodings: tuple[Encoding, ...] = ()
+    """How images are kept: one of them has the fingerprint that a Run names."""
     data: str | None = None
     download: bool = False
     weights: str | None = None
@@ -55,6 +58,8 @@ def read(place: Path) -> tuple[Job, Execution]:
     path = place / NAME
     try:
         document = json.loads(path.read_bytes())
-        return Job.from_document(document["job"]), Execution(**document["execution"])
+        execution = document["execution"]
+        execution["encodings"] = tuple(Encoding(**encoding) for encoding in execution["encodings"])
+        return Job.from_document(document["job"]), Execution(**execution)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a job file of this version ({error})") from error

@@ -36,8 +36,8 @@ class Split:
     old_data: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.old_classes <= self.classes:
-            raise ValueError(f"old_classes={self.old_classes}: must lie in 1..{self.classes}")
+        if not 2 <= self.old_classes <= self.classes:  # of one class there is nothing to tell apart
+            raise ValueError(f"old_classes={self.old_classes}: must lie in 2..{self.classes}")
         if not 0 < self.old_data <= 1:
             raise ValueError(f"old_data={self.old_data}: must lie in (0, 1]")
 

@@ -27,24 +27,19 @@ class Recipe:
     momentum: float = 0.9
     schedule: Literal["cosine", "step"] = "cosine"
     step_epochs: int = 30
-    warmup_epochs: float = 0.0
-    label_smoothing: float = 0.0
     version: int = 1
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr", "step_epochs"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        for name in ("weight_decay", "warmup_epochs"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("momentum", "label_smoothing"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate at a (fractional) epoch, counted from 0."""
-        warmup = min(1.0, (epoch + 1e-9) / self.warmup_epochs) if self.warmup_epochs else 1.0
         if self.schedule == "cosine":
-            return float(self.lr * warmup * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs)))
-        return float(self.lr * warmup * 0.1 ** (int(epoch) // self.step_epochs))
+            return float(self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs)))
+        return float(self.lr * 0.1 ** (int(epoch) // self.step_epochs))
 
 
 def _require(holds: bool, name: str, value: float, wanted: str) -> None:

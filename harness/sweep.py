@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import config, jobfile, resources, words
-from harness.config import SweepConfig
+from harness.config import Sweep, SweepConfig
 from harness.experiments import find
 from harness.plan import Job, Resources, Run, Setting, expand, group
 from loaders.datasets import DATASETS
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     interrupted = False
     if jobs:
-        how = execution(asked)
+        how = execution(sweep)
         _require_data(sweep.settings, how)
         _require_writable(asked.runs)
         for job in jobs:
@@ -132,11 +132,13 @@ def _summed_up(titles: Sequence[str]) -> str:
     return ", ".join(titles) if len(titles) <= 2 else f"{titles[0]} and {len(titles) - 1} more"
 
 
-def execution(asked: SweepConfig) -> jobfile.Execution:
+def execution(sweep: Sweep) -> jobfile.Execution:
     """What of the settings a job must know to run, and no plan depends on."""
+    asked = sweep.config
     runs = asked.runs.absolute()
     return jobfile.Execution(
         runs=str(runs),
+        encodings=sweep.encodings,
         betons=str((asked.betons or runs / "betons").absolute()),
         data=str(asked.data.absolute()) if asked.data else None,
         download=asked.download,

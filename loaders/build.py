@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -62,12 +62,13 @@ class BuildConfig:
     @property
     def encoding(self) -> Encoding:
         """How the images are to be stored."""
-        given = {
-            name: value
-            for name in ("write_mode", "max_resolution", "jpeg_quality", "jpeg_share")
-            if (value := getattr(self, name)) is not None
-        }
-        return replace(self.entry.encoding(self.arch), **given)
+        return self.entry.encoding(
+            self.arch,
+            write_mode=self.write_mode,
+            max_resolution=self.max_resolution,
+            jpeg_quality=self.jpeg_quality,
+            jpeg_share=self.jpeg_share,
+        )
 
 
 @command

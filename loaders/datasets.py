@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Part = Literal["train", "test"]
 PART_FOLDERS: Mapping[Part, str] = {"train": "train", "test": "val"}  # of a folder of images
@@ -91,11 +91,19 @@ class Dataset:
     train_samples: int | None = None
     test_samples: int | None = None
 
-    def encoding(self, arch: str | None = None) -> Encoding:
-        """How this dataset's images are stored for a network, unless somebody asks otherwise."""
-        if self.augmentation.kind == "pad-crop":
-            return RAW
-        return PHOTOGRAPHS_BY_ARCH.get(arch or self.arch, PHOTOGRAPHS)
+    def encoding(self, arch: str | None = None, **asked: Any) -> Encoding:
+        """How this dataset's images are stored for a network, changed by the fields of `asked` not None.
+
+        Raises:
+            ValueError: an encoding that this dataset cannot have.
+        """
+        changes = {name: value for name, value in asked.items() if value is not None}
+        if self.augmentation.kind != "pad-crop":
+            return replace(PHOTOGRAPHS_BY_ARCH.get(arch or self.arch, PHOTOGRAPHS), **changes)
+        if changes:
+            name, value = next(iter(changes.items()))
+            raise ValueError(f"{name}={value}: {self.name} is stored raw, in its own size")
+        return RAW
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -217,18 +225,6 @@ def fingerprint(dataset: Dataset, data: Path | None = None, encoding: Encoding |
         content.append(_listing(dataset, data))
     digest = hashlib.sha256(repr(content).encode()).hexdigest()
     return f"{dataset.name}-{dataset.version}-{digest[:10]}"
-
-
-def encoding_of(identity: str, dataset: Dataset, data: Path | None = None) -> Encoding:
-    """The encoding under which the images have the fingerprint `identity`, of those that networks bring.
-
-    Raises:
-        ValueError: none has: the images are not those that were planned with.
-    """
-    for encoding in (RAW, PHOTOGRAPHS, *PHOTOGRAPHS_BY_ARCH.values()):
-        if fingerprint(dataset, data, encoding) == identity:
-            return encoding
-    raise ValueError(f"the images of {dataset.name} in {data} have changed since {identity} was planned")
 
 
 def class_count(dataset: Dataset, data: Path | None = None) -> int:

@@ -186,7 +186,9 @@ def cut(
     across, down = -(-width // side_x), -(-height // side_y)
     # One pixel more on each side: chroma is interpolated between neighbouring MCUs.
     first_row, last_row = max(0, top - 1) // side_y, min(down, bottom // side_y + 1)
-    first_column, last_column = max(0, left - 1) // side_x, min(across, right // side_x + 1)
+    # And never so narrow a part that libjpeg-turbo would not interpolate at all: two columns of chroma.
+    first_column = max(0, min(left - 1, width - 5)) // side_x
+    last_column = min(across, right // side_x + 1)
     part[:scan] = jpeg[:scan]
     box = (first_row, last_row, first_column, last_column)
     size = _copy_mcus(jpeg, scan, across, box, part, scan)

@@ -2,6 +2,11 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time; and no deadline: the first call of a kernel may compile it.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 OPT_IN = ("slow", "slurm")
 

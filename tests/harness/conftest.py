@@ -18,18 +18,18 @@ class Bench:
     def __init__(self, runs: Path, betons: Path) -> None:
         self.runs = runs
         self.store = Store(runs)
-        self._betons = betons
+        self.betons = betons
 
     def plan(self, *words):
         """Runs of the sweep that the words ask for."""
-        sweep = config.read([*words, f"runs={self.runs}", f"betons={self._betons}", "device=cpu"])
+        sweep = config.read([*words, f"runs={self.runs}", f"betons={self.betons}", "device=cpu"])
         return [run for setting in sweep.settings for run in expand(setting)]
 
     def jobs(self, *words):
         """Jobs that the words ask for and that are still to be done, with their folders."""
-        sweep = config.read([*words, f"runs={self.runs}", f"betons={self._betons}", "device=cpu"])
+        sweep = config.read([*words, f"runs={self.runs}", f"betons={self.betons}", "device=cpu"])
         runs = [run for setting in sweep.settings for run in expand(setting)]
-        execution = replace(sweep_execution(sweep.config), checkpoint_s=0.0)
+        execution = replace(sweep_execution(sweep), checkpoint_s=0.0)
         return [(job, jobfile.write(job, execution)) for job in make_jobs(runs, sweep.config, self.store)]
 
     def run(self, *words):

@@ -37,6 +37,13 @@ def test_old_classes_are_a_fraction_or_a_count(asked, count):
     assert setting.split.old_classes == count
 
 
+def test_an_encoding_that_a_dataset_cannot_have_is_refused():
+    with pytest.raises(ValueError, match="write_mode=jpg: digits is stored raw"):
+        config.read(["dataset=digits", "write_mode=jpg"])
+    with pytest.raises(ValueError, match="jpeg_quality=0: must lie in"):
+        config.read(["dataset=imagenet", "jpeg_quality=0"])
+
+
 def test_hyperparameters_are_written_out_and_only_changes_are_shown():
     (variant,) = variants("methods=mpt-kl", "mpt-kl.k=2", "mpt-kl.tau=5")
 
@@ -86,7 +93,8 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
         (["epochs=0"], "epochs=0: must be a finite number above 0"),
         (["seeds=-1"], "seeds=-1: must be 0 or more"),
         (["seeds=1,1"], "seeds: 1 is given twice"),
-        (["old_classes=11"], "old_classes=11: must lie in 1..10"),
+        (["old_classes=11"], "old_classes=11: must lie in 2..10"),
+        (["old_classes=1"], "old_classes=1: must lie in 2..10"),
         (["old_classes=2.5"], "old_classes=2.5: a count of classes must be whole"),
         (["old_data=0"], "old_data=0.0: must lie in (0, 1]"),
         (["cohort=many"], "cohort=many: expected auto or a whole number above 0"),

@@ -13,7 +13,9 @@ import torch
 
 from harness import checkpoint, execute
 from harness.execute import INTERRUPTED, ParentMissing, run_job
+from loaders import build
 from methods import METHODS, Entry
+from tests.picture_folders import make_folder
 
 WORDS = ("seeds=0", "epochs=2", "methods=none,mpt-kl")
 
@@ -256,6 +258,20 @@ def test_two_processes_train_a_run_once(bench):
         child.send_signal(signal.SIGTERM)
         assert child.wait(timeout=20) == INTERRUPTED
     assert not (bench.store.folder(job.runs[0].id) / "attempts").exists()
+
+
+def test_photographs_go_from_their_files_through_a_beton_built_ahead_to_a_record(bench, tmp_path):
+    data, how = f"data={make_folder(tmp_path / 'pictures')}", ("write_mode=jpg", "jpeg_quality=80")
+    assert build.main(["dataset=folder", data, *how, f"betons={bench.betons}"]) == 0
+    built = {path: path.stat().st_mtime_ns for path in bench.betons.rglob("*.beton")}
+
+    small = ("methods=none", "seeds=0", "epochs=1", "batch_size=4", "old_classes=2")
+    records = bench.run("dataset=folder", data, *how, *small)
+
+    assert records["none", 0].metrics["samples_all"] == 5
+    assert {path: path.stat().st_mtime_ns for path in bench.betons.rglob("*.beton")} == built
+    run, *_ = bench.plan("dataset=folder", data, *small)
+    assert run.data not in {path.parent.name for path in built}, "another encoding is other data"
 
 
 def test_a_new_method_is_one_file_and_one_registry_line(bench, tmp_path, monkeypatch):

@@ -140,8 +140,8 @@ def test_a_plan_is_pure():
 
 
 GOLDEN = [
-    "digits-resnet8-old-s0-c82b9ba7ebec",
-    "digits-resnet8-reference0-s0-7eb4b8d2ff06",
-    "digits-resnet8-none-s0-b4f10151bbc9",
-    "digits-resnet8-mpt-kl-s0-4ad47856797b",
+    "digits-resnet8-old-s0-c419c0874f7a",
+    "digits-resnet8-reference0-s0-50c5b0683b2b",
+    "digits-resnet8-none-s0-823ded83b349",
+    "digits-resnet8-mpt-kl-s0-4fc1b6f5374a",
 ]

@@ -3,14 +3,9 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from loaders.betons import Beton, ensure_beton
 from loaders.datasets import DATASETS
-
-# The first call of a kernel may compile it, and no test here is about time.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

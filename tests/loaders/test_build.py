@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from picture_folders import make_folder
 
 from loaders.betons import is_built
 from loaders.build import main
+from tests.picture_folders import make_folder
 
 
 def test_a_build_says_what_it_made_and_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

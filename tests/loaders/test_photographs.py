@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from picture_folders import photograph
 from torchvision.transforms.v2 import functional as tv
 
 from loaders import jpeg
@@ -16,6 +15,7 @@ from loaders.kernels import U64
 from loaders.layout import JPEG, RAW
 from loaders.photographs import File, centre_crops, random_resized_crops
 from loaders.resize import Taps, fill_taps, flipped, random_box, resample
+from tests.picture_folders import photograph
 
 SIDE = 48
 
@@ -158,6 +158,15 @@ def test_a_part_of_a_jpeg_has_the_pixels_of_the_whole(data: st.DataObject) -> No
     bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
     sampling = data.draw(st.sampled_from(SAMPLINGS))
     assert_a_part_is_the_same(photograph(1, height, width), sampling, top, bottom, left, right)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("width", range(46, 54))
+def test_a_part_of_the_last_few_columns_is_interpolated_as_in_the_whole(sampling: int, width: int) -> None:
+    """libjpeg-turbo takes chroma of one or two columns as it is; found by Hypothesis."""
+    image = np.random.default_rng(0).integers(0, 256, (20, width, 3), dtype=np.uint8)
+    for left in range(width - 6, width):
+        assert_a_part_is_the_same(image, sampling, 0, 20, left, width)
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from picture_folders import make_folder, photograph
 from PIL import Image
 
 from loaders import betons as module
@@ -19,6 +18,7 @@ from loaders.feeds import Batch, Kind, open_feed
 from loaders.glyphs import CHARACTERS, GlyphSource
 from loaders.layout import JPEG, read_index
 from loaders.sources import UnreadableError, open_source, read_picture
+from tests.picture_folders import make_folder, photograph
 
 FOLDER = DATASETS["folder"]
 RAW = Encoding(write_mode="raw")
