@@ -76,6 +76,8 @@ class SweepConfig:
     """Where to train; auto takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of forward and backward passes (losses are fp32); auto is bf16 on a GPU, fp32 on a CPU."""
+    compile: Literal["auto", "true", "false"] = "auto"
+    """Whether networks go through torch.compile; auto: where that was measured to win, so far nowhere."""
     deterministic: bool = False
     """On a GPU, only algorithms that give the same bits every time; on a CPU that is so anyway."""
     sync_batchnorm: bool = True

@@ -32,16 +32,26 @@ class Numerics:
     precision: Precision = "fp32"
     sync_batchnorm: bool = False
     """Of several processes, whether BatchNorm sees the whole batch (GPUs only), or each its own part."""
+    compile: bool = False
+    """Whether networks go through torch.compile."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of forward passes."""
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Forward passes in `precision`; losses and metrics are fp32 in any case."""
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
-        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
 
     def place(self, network: nn.Module) -> nn.Module:
         """The network on the device, with its weights laid out for it."""
         layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         return network.to(device=self.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+    def callable(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """What to call for the network's answer."""
+        return torch.compile(network, dynamic=False) if self.compile else network
 
 
 class Normalise:
@@ -66,17 +76,22 @@ class Teachers:
     """
 
     def __init__(self, old: nn.Module | None, references: Sequence[nn.Module], numerics: Numerics) -> None:
-        self._old = None if old is None else numerics.place(frozen(old))
-        self._references = [numerics.place(frozen(reference)) for reference in references]
         self._numerics = numerics
+        self._old = None if old is None else self._frozen(old)
+        self._references = [self._frozen(reference) for reference in references]
 
     def __call__(self, images: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """[B, 3, H, W] -> old logits [B, C_old] or None, and one [B, C] a reference."""
-        with torch.inference_mode(), self._numerics.autocast():
+        images = images.to(self._numerics.dtype)
+        with torch.inference_mode():
             old = None if self._old is None else self._old(images)
             references = [reference(images) for reference in self._references]
         # Outside of inference mode a copy is an ordinary tensor, which a method's loss may save for backward.
         return None if old is None else old.float().clone(), tuple(r.float().clone() for r in references)
+
+    def _frozen(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """In the precision of the forward passes once and for all: autocast would cast at every call."""
+        return self._numerics.callable(self._numerics.place(frozen(network)).to(self._numerics.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +115,8 @@ class Student:
         world: World = ALONE,
     ) -> None:
         self.network = numerics.place(network)
-        self._replica = world.replicate(self.network, sync_batchnorm=numerics.sync_batchnorm)
+        replica = world.replicate(self.network, sync_batchnorm=numerics.sync_batchnorm)
+        self._forward = numerics.callable(replica)
         self._world = world
         self.method = method
         self.history: list[dict[str, float]] = []
@@ -135,7 +151,7 @@ class Student:
     ) -> None:
         """One step on one batch; with `poll`, look whether the loss is finite and stop where it is not."""
         with self._numerics.autocast():
-            logits = self._replica(images)
+            logits = self._forward(images)
         logits = logits.float()
         step = Step(
             logits=logits,

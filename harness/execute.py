@@ -371,6 +371,7 @@ def _numerics(execution: jobfile.Execution) -> Numerics:
     return Numerics(
         device=torch.device("cuda" if cuda else "cpu"),
         precision=precision,
+        compile=execution.compile,
         sync_batchnorm=cuda and execution.sync_batchnorm,
     )
 

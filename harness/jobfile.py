@@ -29,6 +29,7 @@ class Execution:
     loader: Literal["auto", "stream", "resident", "torch"] = "auto"
     workers: int | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
     deterministic: bool = False
     sync_batchnorm: bool = True
     checkpoint_s: float = 10.0

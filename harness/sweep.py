@@ -147,6 +147,7 @@ def execution(sweep: Sweep) -> jobfile.Execution:
         loader=asked.loader,
         workers=asked.workers,
         precision=asked.precision,
+        compile=asked.compile == "true",
         deterministic=asked.deterministic,
         sync_batchnorm=asked.sync_batchnorm,
     )

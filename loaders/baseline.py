@@ -19,6 +19,7 @@ from loaders.datasets import Dataset
 from loaders.feeds import Batch, Selection, SelectionFeed
 from loaders.kernels import DRAW_BOX, U64, sample_hash
 from loaders.layout import JPEG, Index
+from loaders.transfer import to_device
 
 
 class TorchFeed(SelectionFeed):
@@ -43,18 +44,14 @@ class TorchFeed(SelectionFeed):
         )
         batches = self._batches(loader)
         try:
-            yield batches
+            yield to_device(batches, self._device)
         finally:
             batches.close()  # and with it the processes
 
     def _batches(self, loader: data.DataLoader[tuple[torch.Tensor, int]]) -> Generator[Batch]:
         for images, samples in loader:
             targets = torch.from_numpy(self._selection.targets(samples.numpy()))
-            yield Batch(
-                images=images.to(self._device),
-                targets=targets.to(self._device),
-                indices=samples.to(self._device),
-            )
+            yield Batch(images=images, targets=targets, indices=samples)
 
 
 def transform(dataset: Dataset, *, train: bool) -> v2.Transform:

@@ -28,8 +28,8 @@ class FeatureFeed(SelectionFeed):
 
     def _batches(self, order: NDArray[np.int64]) -> Iterator[Batch]:
         size = self._selection.batch_size
+        targets = torch.from_numpy(self._selection.targets(order)).to(self._device)
+        indices = torch.from_numpy(order.copy()).to(self._device)
         for begin in range(0, len(order), size):
-            samples = order[begin : begin + size]
-            indices = torch.from_numpy(samples.copy()).to(self._device)
-            targets = torch.from_numpy(self._selection.targets(samples)).to(self._device)
-            yield Batch(images=self._features[indices], targets=targets, indices=indices)
+            part = slice(begin, begin + size)
+            yield Batch(images=self._features[indices[part]], targets=targets[part], indices=indices[part])

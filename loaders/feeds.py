@@ -30,6 +30,11 @@ class Batch:
     targets: torch.Tensor
     indices: torch.Tensor
 
+    @property
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """All three."""
+        return self.images, self.targets, self.indices
+
 
 class Feed(Protocol):
     """Batches of one part of a dataset."""

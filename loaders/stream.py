@@ -23,6 +23,7 @@ from loaders.feeds import Batch, Selection, SelectionFeed
 from loaders.jpeg import decoder_handle
 from loaders.kernels import U64, gather, pad_crop_flip
 from loaders.photographs import File, centre_crops, random_resized_crops
+from loaders.transfer import to_device
 
 with warnings.catch_warnings(), mock.patch("numba.typed.Dict", dict):
     # FFCV imports distutils, which warns, keeps two constants in a typed dictionary that numba compiles
@@ -234,7 +235,7 @@ class StreamFeed(SelectionFeed):
             with self._threads() as self._decoder.pool:
                 decoded = _Epoch(self._loader, order)
                 try:
-                    yield self._batches(decoded, order)
+                    yield to_device(self._batches(decoded, order), self._device)
                 finally:
                     decoded.stop()
         finally:
@@ -251,7 +252,7 @@ class StreamFeed(SelectionFeed):
         for number, (images,) in enumerate(decoded):
             samples = order[number * size : (number + 1) * size]
             yield Batch(
-                images=images.to(self._device, non_blocking=True),
-                targets=torch.from_numpy(self._selection.targets(samples)).to(self._device),
-                indices=torch.from_numpy(samples.copy()).to(self._device),
+                images=images,
+                targets=torch.from_numpy(self._selection.targets(samples)),
+                indices=torch.from_numpy(samples.copy()),
             )
