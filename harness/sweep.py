@@ -18,7 +18,7 @@ from harness import config, jobfile, resources, words
 from harness.config import Sweep, SweepConfig
 from harness.experiments import find
 from harness.plan import Job, Resources, Run, Setting, expand, group
-from loaders.datasets import DATASETS
+from loaders.datasets import DATASETS, require_files
 from results.board import comparisons
 from results.grid import show
 from results.leaderboard import tables
@@ -160,12 +160,16 @@ def _require_data(settings: Sequence[Setting], how: jobfile.Execution) -> None:
         ValueError: they are nowhere, in one line.
     """
     for setting in settings:
+        dataset = DATASETS[setting.dataset]
         folder = Path(how.betons) / setting.data
         built = all((folder / f"{part}.json").is_file() for part in ("train", "test"))
-        given = built or how.data or how.download
-        if DATASETS[setting.dataset].needs_data and not given:
+        if built or not dataset.needs_data:
+            continue
+        if how.data:
+            require_files(dataset, Path(how.data))
+        elif not how.download:
             raise ValueError(
-                f"{setting.dataset} needs data=FOLDER with its files: {DATASETS[setting.dataset].summary}; "
+                f"{setting.dataset} needs data=FOLDER with its files: {dataset.summary}; "
                 f"or betons in {folder}, which python -m loaders.build makes"
             )
 

@@ -88,6 +88,8 @@ class Dataset:
     """The architecture that it is used with by default."""
     needs_data: bool = False
     """Whether `data=` must say where the images are."""
+    files: tuple[str, ...] = ()
+    """Names of which `data=` must hold one; none where it holds folders of images."""
     train_samples: int | None = None
     test_samples: int | None = None
 
@@ -137,6 +139,7 @@ _ENTRIES = (
         augmentation=CIFAR_AUGMENTATION,
         arch="resnet18",
         needs_data=True,
+        files=("cifar-10-python.tar.gz", "cifar-10-batches-py"),
         train_samples=50_000,
         test_samples=10_000,
     ),
@@ -151,6 +154,7 @@ _ENTRIES = (
         augmentation=CIFAR_AUGMENTATION,
         arch="resnet18",
         needs_data=True,
+        files=("cifar-100-python.tar.gz", "cifar-100-python"),
         train_samples=50_000,
         test_samples=10_000,
     ),
@@ -234,6 +238,18 @@ def class_count(dataset: Dataset, data: Path | None = None) -> int:
         ValueError: a folder that does not hold what the dataset needs.
     """
     return len(folder_classes(dataset, data)) if dataset.classes is None else dataset.classes
+
+
+def require_files(dataset: Dataset, data: Path) -> None:
+    """Look whether `data` may hold the dataset, by names alone.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not dataset.files:
+        folder_classes(dataset, data)
+    elif not any((data / name).exists() for name in dataset.files):
+        raise ValueError(f"data={data} holds neither {' nor '.join(dataset.files)}")
 
 
 def folder_classes(dataset: Dataset, data: Path | None) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from typing import TextIO
 from harness.plan import Job
 from results.store import Store
 from slurm.failures import INTERRUPTED, explain, first_failure, missing, record_failure
-from slurm.interrupts import Interrupts
+from slurm.interrupts import SIGNALS, Interrupts
 from slurm.machine import Machine, Places, oom_kills
 from slurm.progress import job_folder, log_path
 from slurm.room import Room
@@ -231,20 +231,25 @@ class _Pool:
 
 
 def _start_server(program: str) -> None:
-    """Start the fork server with Ctrl-C ignored, which all its children inherit without a gap."""
+    """Start the fork server deaf to what a terminal or `kill` sends to a whole group of processes.
+
+    Its children inherit that without a gap; they are told to stop one by one.
+    """
     multiprocessing.get_context("forkserver").set_forkserver_preload([program])
     if threading.current_thread() is not threading.main_thread():
         ensure_running()
         return
-    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    old = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         ensure_running()
     finally:
-        signal.signal(signal.SIGINT, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _work(folder: str, program: str, environment: Mapping[str, str]) -> None:
     """What a child does: its output into its log, then the Job."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     log = (Path(folder) / "log.txt").open("a")
     _redirect(log)
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}", flush=True)

@@ -109,17 +109,22 @@ def descendants_gone(runs, timeout=60):
     return False
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_table(how, finished, tmp_path, betons):
+@pytest.mark.parametrize(
+    ("how", "send"),
+    [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg), (signal.SIGKILL, os.kill)],
+    ids=["Ctrl-C", "everybody told to end", "killed"],
+)
+def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_table(how, send, finished, tmp_path, betons):
     runs = tmp_path / "runs"
     words = (*WORDS, f"runs={runs}", f"betons={betons}")
     process = subprocess.Popen(
         command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     wait_for(lambda: list(runs.glob("*/record.json")), process)
-    process.send_signal(how)
+    send(process.pid, how)
     code = process.wait(timeout=120)
-    assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert code == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    assert not list(runs.glob("*/failure.json"))
     assert not all(Store(runs).read(run) for run in (path.name for path in finished[0].glob("digits-*")))
 
     again = call(*words)
@@ -151,6 +156,24 @@ def test_bad_words_are_one_line_and_exit_code_2(words, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch(r"error: [^\n]+\n", captured.err)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "complaint"),
+    [
+        ("imagenet", "lacks the folder train/"),
+        ("folder", "lacks the folder train/"),
+        ("cifar100", "holds neither cifar-100-python.tar.gz nor cifar-100-python"),
+    ],
+)
+def test_data_that_is_not_there_is_one_line_before_anything_starts(dataset, complaint, tmp_path, capsys):
+    words = (f"dataset={dataset}", f"runs={tmp_path / 'runs'}", "seeds=0", "device=cpu")
+
+    assert main(*words, f"data={tmp_path}") == 2
+    assert re.fullmatch(rf"error: [^\n]*{complaint}[^\n]*\n", capsys.readouterr().err)
+    assert main(*words, f"data={tmp_path / 'nowhere'}") == 2
+    assert re.fullmatch(r"error: data=[^\n]+nowhere[^\n]+\n", capsys.readouterr().err)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
