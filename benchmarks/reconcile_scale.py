@@ -36,9 +36,7 @@ def make_jobs(runs: int) -> tuple[Job, ...]:
         seeds=tuple(range(runs // 100)),
     )
     needs = Resources(cpus=1, gpus=0, memory_gb=1, minutes=10)
-    return group(
-        expand(setting), done=lambda run_id: False, cohort=lambda run: 1, resources=lambda members: needs
-    )
+    return group(expand(setting), cohort=lambda run: 1, resources=lambda members: needs)
 
 
 def make_tasks(jobs: tuple[Job, ...]) -> list[Task]:

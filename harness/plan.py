@@ -281,22 +281,19 @@ class Job:
 def group(
     runs: Sequence[Run],
     *,
-    done: Callable[[str], bool],
     cohort: Callable[[Run], int],
     resources: Callable[[Sequence[Run]], Resources],
 ) -> tuple[Job, ...]:
-    """Jobs for the Runs that are not done, parents before children.
+    """Jobs for these Runs, parents before children; a parent that is not among them is not waited for.
 
     Args:
-        runs: a whole plan, parents before children.
-        done: whether a run id has a valid record.
+        runs: what of a plan is to be done, parents before children.
         cohort: the most candidates like this one that may share a Job.
         resources: what such Runs need together.
     """
     streams: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        if not done(run.id):
-            streams.setdefault(run.stream, []).append(run)
+        streams.setdefault(run.stream, []).append(run)
     job_of: dict[str, str] = {}
     jobs: list[Job] = []
     for members in streams.values():

@@ -41,9 +41,11 @@ def main(argv: Sequence[str]) -> int:
     _require_folder(asked.runs)
     store = Store(asked.runs)
     runs = list({run.id: run for setting in sweep.settings for run in expand(setting)}.values())
-    jobs = make_jobs(runs, asked, store)
+    done = {run.id for run in runs if store.read(run.id) is not None}
+    jobs = make_jobs([run for run in runs if run.id not in done], asked)
     if asked.plan:
-        print_plan(runs, jobs, store, console)
+        finished = make_jobs([run for run in runs if run.id in done], asked)
+        print_plan(jobs, finished, store, console)
         return 0
     interrupted = False
     if jobs:
@@ -88,8 +90,8 @@ def _draw(asked: SweepConfig, store: Store, expected: Sequence[dict[str, Any]], 
         console.print(f"{name}: {png} (and .svg)", highlight=False, soft_wrap=True)
 
 
-def make_jobs(runs: Sequence[Run], asked: SweepConfig, store: Store) -> tuple[Job, ...]:
-    """Jobs for the runs without a record, with the resources that they need."""
+def make_jobs(runs: Sequence[Run], asked: SweepConfig) -> tuple[Job, ...]:
+    """Jobs for these runs, with the resources that they need."""
     gpu = asked.device == "cuda" or (asked.device == "auto" and has_gpus(asked.cluster))
 
     def cohort(run: Run) -> int:
@@ -103,29 +105,34 @@ def make_jobs(runs: Sequence[Run], asked: SweepConfig, store: Store) -> tuple[Jo
             members, image_size=dataset.image_size, train_samples=dataset.train_samples or 0, gpu=gpu
         )
 
-    return group(runs, done=lambda run_id: store.read(run_id) is not None, cohort=cohort, resources=needs)
+    return group(runs, cohort=cohort, resources=needs)
 
 
-def print_plan(runs: Sequence[Run], jobs: Sequence[Job], store: Store, console: Console) -> None:
-    """What would run: every job with its runs' state and what it waits for."""
+def print_plan(jobs: Sequence[Job], finished: Sequence[Job], store: Store, console: Console) -> None:
+    """What would run: every job with its runs' state and what it waits for; what is done comes first."""
     titles = {job.id: job.title for job in jobs}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Job", "State", "Waits for", "Runs"):
         table.add_column(heading, overflow="fold")
+    for job in finished:
+        table.add_row(Text(job.title), Text("done", "green"), "", _labels(job))
     for job in jobs:
         failures = [found for run in job.runs if (found := store.failure(run.id)) is not None]
         state = Text(f"failed ({failures[0].cause})", "red") if failures else Text("new", "cyan")
         waits = _summed_up([titles[parent] for parent in job.after])
-        table.add_row(Text(job.title), state, Text(waits), Text(", ".join(run.label for run in job.runs)))
-    if jobs:
-        console.print(table)
-    left = sum(len(job.runs) for job in jobs)
+        table.add_row(Text(job.title), state, Text(waits), _labels(job))
+    console.print(table)
+    done, left = (sum(len(job.runs) for job in some) for some in (finished, jobs))
     console.print(
-        f"{len(runs)} runs: {len(runs) - left} done, {left} to do in {len(jobs)} jobs; "
+        f"{done + left} runs: {done} done, {left} to do in {len(jobs)} jobs; "
         f"records in {store.root}; nothing was started",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _labels(job: Job) -> Text:
+    return Text(", ".join(run.label for run in job.runs))
 
 
 def _summed_up(titles: Sequence[str]) -> str:

@@ -29,8 +29,9 @@ class Bench:
         """Jobs that the words ask for and that are still to be done, with their folders."""
         sweep = config.read([*words, f"runs={self.runs}", f"betons={self.betons}", "device=cpu"])
         runs = [run for setting in sweep.settings for run in expand(setting)]
+        left = [run for run in runs if self.store.read(run.id) is None]
         execution = replace(sweep_execution(sweep), checkpoint_s=0.0)
-        return [(job, jobfile.write(job, execution)) for job in make_jobs(runs, sweep.config, self.store)]
+        return [(job, jobfile.write(job, execution)) for job in make_jobs(left, sweep.config)]
 
     def run(self, *words):
         """Do all that is missing; gives back candidates' records by label and seed."""

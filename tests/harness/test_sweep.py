@@ -76,6 +76,7 @@ def test_a_wider_sweep_runs_only_what_is_new(finished, betons):
     wider = call("methods=none,mpt-kl,pct-kl", *WORDS[1:], f"runs={runs}", "plan=true")
 
     assert "0 to do" in same.stdout
+    assert len(re.findall(r" done ", same.stdout)) == 6, "a row for each job"
     assert "2 to do in 2 jobs" in wider.stdout
     assert "pct-kl" in wider.stdout
 
