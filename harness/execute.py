@@ -114,7 +114,8 @@ def _failures_recorded(
     except StaleAttempt:
         raise  # the newer attempt speaks for the run
     except Exception as error:
-        message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+        words = " ".join(str(error).split())[:500]
+        message = words if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {words}"
         progress.say(state="failed", message=message)
         for run_id, attempt in attempts.items():
             if store.read(run_id) is not None:  # it was whole before its sibling failed

@@ -55,10 +55,13 @@ def table(
         rules.add(len(rows) - 1)
         floor = [_shown(analysis.floor, METRICS["nfr"]) if name == "nfr" else "-" for name in columns]
         rows.append(tuple(Cell(text) for text in ("noise floor", "-", *floor, "-")))
+    header = ["Method", "Rank", *(KNOWN_COLUMNS[name].title for name in columns), "NFR - none [95 %]"]
+    if not analysis.difference:
+        header.pop()
     return Grid(
         title=comparison.title,
-        header=("Method", "Rank", *(KNOWN_COLUMNS[name].title for name in columns), "NFR - none [95 %]"),
-        rows=tuple(rows),
+        header=tuple(header),
+        rows=tuple(row[: len(header)] for row in rows),
         rules=frozenset(rules),
         footer=tuple(_footer(store, comparison, analysis)),
     )
@@ -141,9 +144,11 @@ def _footer(store: Store, comparison: Comparison, analysis: Analysis) -> list[st
             f"({analysis.floor_pairs} ordered pairs)."
         )
     lines.append(f"Recipe: {comparison.recipe}")
-    return lines + [
-        f"{row.label}: {_holes(row.holes)}" for row in (comparison.old, *comparison.candidates) if row.holes
-    ]
+    alike: dict[str, list[str]] = {}
+    for row in (comparison.old, *comparison.candidates):
+        if row.holes:
+            alike.setdefault(_holes(row.holes), []).append(row.label)
+    return lines + [f"{', '.join(labels)}: {what}" for what, labels in alike.items()]
 
 
 def _samples(comparison: Comparison) -> str:

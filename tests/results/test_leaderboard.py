@@ -268,3 +268,19 @@ def test_a_run_that_cannot_start_names_the_parent_that_failed(store):
     text = printed(store, runs)
     assert "seed 0 missing (reference 0 failed: bug: KeyError: 'x'; log: jobs/r/log.txt)" in text
     assert "seed 1 missing (old diverged)" in text
+
+
+def test_what_keeps_several_methods_from_running_is_said_once(store):
+    runs = plan(methods=("none", "pct-kl"), seeds=(0,))
+    old = next(run for run in runs if run.role == "old")
+    store.begin(old.id).fail(Failure(attempt=1, cause="data", message="no such folder", log="l.txt"))
+    text = printed(store, runs)
+    assert "none, pct-kl: seed 0 missing (old failed: data: no such folder; log: l.txt)" in text
+    assert text.count("no such folder") == 2, "once of the old model itself, once of all that wait for it"
+
+
+def test_without_no_treatment_there_is_no_difference_to_it(store):
+    runs = plan(methods=("pct-kl", "mpt-kl"))
+    for run in runs:
+        finish(store, run)
+    assert "NFR - none" not in printed(store, runs)
