@@ -4,8 +4,11 @@ The archive holds `<run id>/<file>` for every file that a record names, the reco
 its end the number of runs, so that a lost end is noticed.
 """
 
+import gzip
 import io
+import sys
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +74,7 @@ def import_runs(store: Store, file: Path) -> tuple[int, int]:
                     new += 1
                 else:
                     known += 1
-    except (tarfile.TarError, EOFError, BrokenRecord) as error:
+    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, BrokenRecord) as error:
         raise ValueError(
             f"{file}: not an intact archive of runs ({error}); {new} runs were imported"
         ) from error
@@ -133,7 +136,7 @@ class Settings:
 
 
 def _run(argv: Sequence[str]) -> int:
-    """verify: check all digests, exit code 1 for damage; export, import: move runs between machines."""
+    """verify: check all digests; export, import: move runs between machines; exit code 1 for damage."""
     verb, words = (argv[0], argv[1:]) if argv and argv[0] not in HELP_WORDS else ("", ["--help"])
     if verb and verb not in _VERBS:
         raise ValueError(f"'{verb}' is none of {', '.join(_VERBS)}{nearest(verb, _VERBS)}")
@@ -152,9 +155,12 @@ def _verify(store: Store, settings: Settings) -> int:
 
 
 def _export(store: Store, settings: Settings) -> int:
+    broken = [found for found in store.scan() if isinstance(found, BrokenRecord)]
+    for problem in broken:
+        print(f"left out: {problem}", file=sys.stderr)
     count = export_runs(store, _archive(settings), weights=settings.weights)
-    print(f"{settings.file}: {count} runs")
-    return 0
+    print(f"{settings.file}: {count} runs" + (f", {len(broken)} damaged ones left out" if broken else ""))
+    return 1 if broken else 0
 
 
 def _import(store: Store, settings: Settings) -> int:

@@ -142,7 +142,7 @@ def finished_comparisons(runs: Path, dataset: str = "") -> tuple[Store, list[Com
     records: dict[str, Record] = {}
     for record in store.scan():
         if isinstance(record, BrokenRecord):
-            print(f"warning: {record}", file=sys.stderr)
+            print(f"warning: left out: {record}", file=sys.stderr)
         else:
             records[record.id] = record
     contents = {run_id: record.run for run_id, record in records.items()}
@@ -168,22 +168,26 @@ class _Known:
     records: Mapping[str, Record]
 
     def comparisons(self) -> list[Comparison]:
-        settings: dict[str, list[Run]] = {}
+        settings: dict[tuple[str, str], list[Run]] = {}
         for run in self.runs.values():
             if run["role"] == "candidate":
                 settings.setdefault(_setting(run, self.runs), []).append(run)
+        for common, old in list(settings):  # where a damaged record hides the old model, it is the others'
+            homes = [key for key in settings if key[0] == common and key[1] != UNKNOWN]
+            if old == UNKNOWN and len(homes) == 1:
+                settings[homes[0]] += settings.pop((common, old))
         return [self._comparison(candidates) for candidates in settings.values()]
 
     def _comparison(self, candidates: Sequence[Run]) -> Comparison:
         rows: dict[str, list[Run]] = {}
         for run in candidates:
             rows.setdefault(_row_key(run), []).append(run)
-        seeds = {run["seed"] for run in candidates if run["label"] == BASELINE}
+        seeds = {run["seed"] for run in candidates}
         old_runs = self._parents(candidates, "old")
         references = [run["id"] for run in self._parents(candidates, "reference")]
         return Comparison(
             dataset=candidates[0]["dataset"],
-            old=self._row("old model", old_runs, set()),
+            old=self._row("old model", old_runs, seeds),
             candidates=tuple(self._row(label, rows[key], seeds) for key, label in _labels(rows).items()),
             references=tuple(self.records[run_id] for run_id in references if run_id in self.records),
             candidate_run=candidates[0],
@@ -211,7 +215,9 @@ class _Known:
         )
 
     def _hole(self, run: Run) -> Hole:
-        """Why a run has no record: its own failure, or else that of a parent."""
+        """Why a run has no record: damage, its own failure, or else that of a parent."""
+        if (self.store.folder(run["id"]) / "record.json").exists():
+            return Hole(seed=run["seed"], state="missing", reason="its record is damaged")
         if failure := self.store.failure(run["id"]):
             return Hole(seed=run["seed"], state="failed", reason=_told(failure))
         for parent in run["parents"]:
@@ -234,11 +240,15 @@ def _told(failure: Failure) -> str:
     return f"{failure.cause}: {first_line}" + (f"; log: {failure.log}" if failure.log else "")
 
 
-def _setting(run: Run, runs: Mapping[str, Run]) -> str:
-    """What candidates of one table have in common; the old model's seed is not part of it."""
+UNKNOWN = "null"
+
+
+def _setting(run: Run, runs: Mapping[str, Run]) -> tuple[str, str]:
+    """What candidates of one table have in common: their own setting, and the old model's but its seed."""
     old = runs.get(run["parents"][0]) if run["parents"] else None
     common = [run[name] for name in ("dataset", "data", "split", "model", "recipe")]
-    return json.dumps([*common, old and [old[name] for name in ("split", "model", "recipe")]], sort_keys=True)
+    of_old = old and [old[name] for name in ("split", "model", "recipe")]
+    return json.dumps(common, sort_keys=True), json.dumps(of_old, sort_keys=True)
 
 
 def _row_key(run: Run) -> str:

@@ -24,6 +24,7 @@ from results.metrics import METRICS, compare, pair
 from results.reading import Update, pair_files, read, read_lines
 from results.statistics import binomial_interval, mcnemar
 
+_WRITTEN = ("flips", "json", "junit")
 STYLES = {"PASS": "bold green", "FAIL": "bold red", "UNDECIDED": "bold yellow"}
 
 
@@ -61,6 +62,14 @@ class Settings:
             _rate(name, getattr(self, name))
         if self.show < 0:
             raise ValueError(f"show={self.show}: must be 0 or more")
+        taken: dict[Path, str] = {}
+        for name in ("old", "new", "critical", "flips", "json", "junit"):
+            path: Path | None = getattr(self, name)
+            if path is None:
+                continue
+            if name in _WRITTEN and path.resolve() in taken:
+                raise ValueError(f"{name}={path}: would overwrite the file of {taken[path.resolve()]}=")
+            taken[path.resolve()] = name
 
 
 def _rate(name: str, text: str) -> float | None:
@@ -70,7 +79,7 @@ def _rate(name: str, text: str) -> float | None:
         rate = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         raise ValueError(f"{name}={text}: expected a rate such as 1% or 0.01") from None
-    if name != "max_rel_nfr" and not text.endswith("%") and rate >= 1:
+    if not text.endswith("%") and (rate > 1 if name == "max_rel_nfr" else rate >= 1):
         raise ValueError(f"{name}={text}: write {text}% or a fraction below 1")
     if not 0 <= rate < float("inf"):
         raise ValueError(f"{name}={text}: must be 0 or more")

@@ -3,11 +3,17 @@
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def digest(data: bytes) -> str:
@@ -45,6 +51,31 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         raise
     if durable:
         _sync_folder(path.parent)
+
+
+def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of an NPZ file by name.
+
+    Raises:
+        ValueError: anything but an intact NPZ file of plain arrays.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except _NO_ARCHIVE as error:
+        raise ValueError("not an NPZ file of plain arrays") from error
+
+
+_NO_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    OSError,
+    EOFError,
+    AttributeError,
+    TypeError,  # a single array, as np.save writes it, is no context manager
+    NotImplementedError,  # a compression that zipfile does not know
+)
 
 
 def remove_leftovers(folder: Path) -> None:

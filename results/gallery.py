@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from results.files import read_arrays
 from results.metrics import Pair, pair
 from results.predictions import Booleans, Floats, Integers, Predictions
 
@@ -34,8 +35,8 @@ class Gallery:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """The inverse of `to_bytes`."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return cls(index=file["index"], images=file["images"])
+        arrays = read_arrays(data)
+        return cls(index=arrays["index"], images=arrays["images"])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

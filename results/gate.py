@@ -104,7 +104,8 @@ def _check_rel_nfr(update: Update, cap: float) -> Check:
     right, negative, _, wrong = cells
     errors = (right + negative) * (negative + wrong)
     estimate = negative * sum(cells) / errors if errors else 0.0
-    interval = Interval(estimate, *rel_nfr_interval(cells))
+    low, high = rel_nfr_interval(cells)
+    interval = Interval(estimate, min(low, estimate), max(high, estimate))
     verdict = _decide(interval.low, interval.high, cap)
     needed = None
     if verdict == "UNDECIDED":
@@ -112,7 +113,7 @@ def _check_rel_nfr(update: Update, cap: float) -> Check:
         def decided(samples: int) -> bool:
             scale = samples / sum(cells)
             low, high = rel_nfr_interval(tuple(round(cell * scale) for cell in cells))  # type: ignore[arg-type]
-            return _decide(low, high, cap) != "UNDECIDED"
+            return _decide(min(low, estimate), max(high, estimate), cap) != "UNDECIDED"
 
         needed = _first(decided, sum(cells))
     return Check(
@@ -141,8 +142,14 @@ def _check_classes(update: Update, cap: float) -> Check:
     verdict: Verdict = "FAIL" if failing else "UNDECIDED" if undecided else "PASS"
     needed = None
     if verdict == "UNDECIDED":
-        worst = max(undecided, key=lambda c: _rate_needs(intervals[c].estimate, cap, 1) or MOST_SAMPLES)
-        needed = _rate_needs(intervals[worst].estimate, cap, int(counts[worst]))
+
+        def needs(c: int, samples: int) -> int | None:
+            return _rate_needs(intervals[c].estimate, cap, samples, fail_level=strict)
+
+        worst = max(undecided, key=lambda c: needs(c, 1) or MOST_SAMPLES)
+        needed = needs(worst, int(counts[worst]))
+        if intervals[worst].low > cap:  # by itself it would fail; shown is what it is held against
+            intervals[worst] = binomial_interval(int(flips[worst]), int(counts[worst]), level=strict)
     many = "" if verdict == "PASS" else f"; {len(failing or undecided)} of {len(tested)} classes {verdict}"
     return Check(
         name="max_class_nfr",
@@ -161,7 +168,8 @@ def _check_critical(update: Update, critical: Collection[str]) -> Check:
     unknown = [name for name in critical if name not in paired]
     if unknown:
         raise ValueError(
-            f"critical: sample '{unknown[0]}' is not in the old model's file ({len(unknown)} such)"
+            f"critical: sample '{unknown[0]}' is not among the compared ones of old classes "
+            f"({len(unknown)} such)"
         )
     flipped = [name for name in critical if paired[name]]
     if not flipped:
@@ -185,15 +193,16 @@ def _advice(verdict: Verdict, needed: int | None, what: str) -> str:
     if verdict != "UNDECIDED":
         return ""
     if needed is None:
-        return "; the rate is so close to the cap that no number of samples would decide"
+        return "; at this rate no number of samples would decide"
     return f"; about {needed:,} {what} would decide"
 
 
 @functools.cache
-def _rate_needs(rate: float, cap: float, samples: int) -> int | None:
+def _rate_needs(rate: float, cap: float, samples: int, fail_level: float = LEVEL) -> int | None:
     def decided(n: int) -> bool:
-        interval = binomial_interval(round(rate * n), n)
-        return _decide(interval.low, interval.high, cap) != "UNDECIDED"
+        count = round(rate * n)
+        low = binomial_interval(count, n, level=fail_level).low
+        return _decide(low, binomial_interval(count, n).high, cap) != "UNDECIDED"
 
     return _first(decided, samples)
 

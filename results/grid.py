@@ -99,7 +99,7 @@ def latex(grids: Iterable[Grid]) -> str:
         lines += [
             r"\bottomrule",
             r"\end{tabular}",
-            *(f"% {note}" for note in grid.footer),
+            *(f"% {' '.join(note.split())}" for note in grid.footer),
             r"\end{table}",
             "",
         ]
@@ -125,9 +125,10 @@ def printable(text: str) -> str:
 
 def harmless(value: Any) -> Any:
     """`value` for a CSV cell: text that begins like a formula is quoted so that it stays text."""
-    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n"):
-        return "'" + value
-    return value
+    if not isinstance(value, str):
+        return value
+    text = "".join(c if c.isprintable() or c in "\t\r\n" else "?" for c in value)
+    return "'" + text if value[:1] in tuple("=+-@\t\r\n＝＋－＠") else text
 
 
 def _in_markdown(text: str) -> str:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from results.board import Comparison, Row
+from results.files import read_arrays
 from results.store import Record, Store
 from results.style import axes, figure, look
 
@@ -55,8 +56,8 @@ class Embeddings:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """The inverse of `to_bytes`."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return cls(**{name: file[name] for name in cls.__dataclass_fields__})
+        arrays = read_arrays(data)
+        return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
 
 
 def figure3(store: Store, comparison: Comparison) -> Figure:

@@ -2,12 +2,13 @@
 
 import base64
 import io
-import zipfile
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from results.files import read_arrays
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -116,15 +117,11 @@ class Predictions:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """The inverse of `to_bytes`; ValueError for anything else."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in (*_INTEGERS, *_FLOATS) if name in file}
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, AttributeError) as error:
-            raise ValueError(f"not a file of predictions: {error}") from error
+        arrays = read_arrays(data)
         missing = [name for name in _INTEGERS if name not in arrays]
         if missing:
             raise ValueError(f"not a file of predictions: it has no {missing[0]}")
-        return cls(**arrays)
+        return cls(**{name: arrays[name] for name in (*_INTEGERS, *_FLOATS) if name in arrays})
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {name: getattr(self, name) for name in (*_INTEGERS, *_FLOATS)}

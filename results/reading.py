@@ -6,7 +6,6 @@ optionally `confidence`, `target_confidence` and `margin`. Classes are numbers o
 
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from results.files import read_arrays
 from results.predictions import Floats, Predictions
 
 Texts = NDArray[np.str_]
@@ -69,7 +69,9 @@ def read(path: Path) -> Answers:
     try:
         columns = _READERS[path.suffix](path)
         return _answers(path, columns)
-    except ValueError as error:
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -83,7 +85,9 @@ def pair_files(old: Answers, new: Answers, *, old_classes: Sequence[str] = ()) -
     said = _predicted(old), _predicted(new)
     labels = {label for texts in (old.target, new.target, *said) for label in texts.tolist()}
     order = sorted(labels, key=_class_order(labels))
-    known = _known_classes(old_classes, labels) if old_classes else {*old.target.tolist(), *said[0].tolist()}
+    known = {*old.target.tolist(), *said[0].tolist()}
+    if old_classes:
+        known = _known_classes([_whole(name) or name for name in old_classes], labels)
     relevant = old.take(np.isin(old.target, sorted(known)))
     _check_samples(relevant, new, known)
     classes = [
@@ -196,10 +200,12 @@ Columns = dict[str, NDArray[Any]]
 
 def _answers(path: Path, columns: Columns) -> Answers:
     names = [name for name in ("id", "index") if name in columns]
-    if len(names) != 1 or "target" not in columns:
+    if len(names) == 2:
+        raise ValueError("both a column 'id' and a column 'index': leave one out")
+    if not names or "target" not in columns:
         missing = "target" if names else "id"
         raise ValueError(f"no column '{missing}'; there are: {', '.join(columns) or 'none'}")
-    ids = _texts(names[0], columns[names[0]])
+    ids = _ids(names[0], columns[names[0]])
     if not len(ids):
         raise ValueError("no sample")
     values, counts = np.unique(ids, return_counts=True)
@@ -211,8 +217,8 @@ def _answers(path: Path, columns: Columns) -> Answers:
     answers = Answers(
         path=path,
         ids=ids,
-        target=_texts("target", columns["target"]),
-        prediction=_texts("prediction", columns["prediction"]) if "prediction" in columns else None,
+        target=_classes("target", columns["target"]),
+        prediction=_classes("prediction", columns["prediction"]) if "prediction" in columns else None,
         logits=logits,
         scores={
             name: _numbers(name, columns[name]).astype(np.float32) for name in _SCORES if name in columns
@@ -232,6 +238,10 @@ def _check_columns(answers: Answers) -> None:
     for name, array in arrays.items():
         if array is not None and len(array) != len(answers.ids):
             raise ValueError(f"{name} has {len(array)} rows, there are {len(answers.ids)} ids")
+        if array is not None and array.ndim != (2 if name == "logits" else 1):
+            raise ValueError(f"{name} has shape {array.shape}")
+    if answers.logits is not None and answers.logits.shape[1] < 2:
+        raise ValueError(f"logits of {answers.logits.shape[1]} classes, wanted two or more")
     for name in ("confidence", "target_confidence"):
         score = answers.scores.get(name)
         if score is not None and not ((score >= 0) & (score <= 1)).all():
@@ -261,6 +271,8 @@ def _logits(columns: Columns) -> NDArray[np.float64] | None:
             raise ValueError(f"logits have shape {rows.shape}, wanted (samples, classes)")
         return _numbers("logits", rows)
     found = {int(match[1]): name for name in columns if (match := _LOGIT.fullmatch(name))}
+    if len(found) < sum(_LOGIT.fullmatch(name) is not None for name in columns):
+        raise ValueError("two columns of logits have the same number")
     if not found:
         return None
     if sorted(found) != list(range(len(found))):
@@ -274,6 +286,8 @@ def _first_gap(numbers: Iterable[int]) -> int:
 
 
 def _numbers(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    if values.dtype.kind == "c":
+        raise ValueError(f"{name} holds complex numbers")
     try:
         numbers = values.astype(np.float64)
     except (ValueError, TypeError) as error:
@@ -284,21 +298,59 @@ def _numbers(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     return numbers
 
 
+_WHOLE = re.compile(r"(-?)0*(\d+)(?:\.0*)?")
+LARGEST_EXACT = 2**53  # whole numbers beyond it are not all to be had as floats
+
+
+def _whole(text: str) -> str | None:
+    """A whole number without what a format adds to it, `3.0` or `03` -> `3`; None for another text."""
+    match = _WHOLE.fullmatch(text)
+    return match[1] + match[2] if match else None
+
+
+def _ids(name: str, values: NDArray[Any]) -> Texts:
+    """Ids as text; a column of floats is one of whole numbers, and zeros in front belong to a name."""
+    texts = _texts(name, values)
+    if not any("." in text for text in texts.tolist()):
+        return texts
+    numbers = [_whole(text) for text in texts.tolist()]
+    return texts if None in numbers else np.array(numbers, np.str_)
+
+
+def _classes(name: str, values: NDArray[Any]) -> Texts:
+    """Classes as text: their numbers, or their names."""
+    texts = [_whole(text) or text for text in _texts(name, values).tolist()]
+    negative = next((text for text in texts if text.startswith("-") and _whole(text)), None)
+    if negative is not None:
+        raise ValueError(f"row {texts.index(negative) + 1}: {name} is {negative}, classes count from 0")
+    return np.array(texts, np.str_)
+
+
 def _texts(name: str, values: NDArray[Any]) -> Texts:
-    """Ids or classes as text; whole numbers lose what a format adds to them (3.0 -> 3)."""
     if values.ndim != 1:
         raise ValueError(f"{name} has shape {values.shape}, wanted (samples,)")
-    if values.dtype.kind in "fiu":
+    if values.dtype.kind == "f":
         numbers = _numbers(name, values)
         if (numbers != np.round(numbers)).any():
             raise ValueError(f"{name} holds fractions")
-        return (values.astype(np.int64) if values.dtype.kind == "f" else values).astype(np.str_)
+        if (np.abs(numbers) > LARGEST_EXACT).any():
+            raise ValueError(f"{name} holds floats too large to be told apart; write it as text")
+        return values.astype(np.int64).astype(np.str_)
+    if values.dtype.kind in "iu":
+        return values.astype(np.str_)
     if values.dtype.kind not in "OUT":
         raise ValueError(f"{name} must hold whole numbers or names, not {values.dtype}")
-    texts = [("" if value is None or value != value else str(value)).strip() for value in values.tolist()]
-    if "" in texts:
-        raise ValueError(f"row {texts.index('') + 1}: {name} is empty")
-    return np.array(texts, np.str_)
+    return np.array([_text(name, row, value) for row, value in enumerate(values.tolist(), 1)], np.str_)
+
+
+def _text(name: str, row: int, value: Any) -> str:
+    text = "" if value is None or value != value else value
+    if not isinstance(text, str | int | float | np.generic):
+        raise ValueError(f"row {row}: {name} must be a whole number or a name, not a {type(value).__name__}")
+    text = str(text).strip()
+    if not text:
+        raise ValueError(f"row {row}: {name} is empty")
+    return text
 
 
 def _read_csv(path: Path) -> Columns:
@@ -333,11 +385,7 @@ def _read_parquet(path: Path) -> Columns:
 
 
 def _read_npz(path: Path) -> Columns:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, AttributeError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError("not an NPZ file of plain arrays") from error
+    return read_arrays(path.read_bytes())
 
 
 _READERS: Mapping[str, Callable[[Path], Columns]] = {

@@ -24,7 +24,9 @@ from typing import Any, Literal, Self
 from results.files import digest, remove_leftovers, write_atomically
 from results.predictions import Predictions
 
-SCHEMA = 1
+SCHEMA = 2
+"""1: as now, without the digest of the record itself."""
+_SEAL, _DIGEST_CHARACTERS = b'{\n "sha256": "', 64
 Cause = Literal["bug", "memory", "timeout", "preempted", "node", "disk", "parent", "data"]
 _NOT_RUNS = {"jobs", "betons"}
 
@@ -74,8 +76,10 @@ class Record:
         return next((name for name in self.files if name.startswith(f"{kind}-")), None)
 
     def to_bytes(self) -> bytes:
-        """The content of record.json."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False).encode()
+        """The content of record.json: an object whose first field is the digest of all that follows it."""
+        content = asdict(self) | {"schema": SCHEMA}
+        rest = b'",' + json.dumps(content, indent=1, allow_nan=False).encode().removeprefix(b"{")
+        return _SEAL + digest(rest).encode() + rest
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -93,6 +97,10 @@ class Record:
             raise ValueError(
                 f"its schema is {content['schema']}, this code knows up to {SCHEMA}: update the code"
             )
+        if content["schema"] > 1:
+            said, rest = content.pop("sha256", None), data[len(_SEAL) + _DIGEST_CHARACTERS :]
+            if not data.startswith(_SEAL) or said != digest(rest):
+                raise BrokenRecord("its content is not what its digest was made of")
         _check_fields(content)
         return cls(**content)
 
@@ -290,7 +298,8 @@ def _newest(attempts: Path) -> int:
     return max((int(name) for name in os.listdir(attempts) if name.isdigit()), default=0)  # noqa: PTH208
 
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
+_Types = dict[str, type | tuple[type, ...]]
+_TYPES: _Types = {
     "run": dict,
     "state": str,
     "reason": (str, type(None)),
@@ -306,22 +315,42 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "schema": int,
 }
 assert _TYPES.keys() == {entry.name for entry in fields(Record)}
+_RUN_TYPES: _Types = {
+    "id": str,
+    "label": str,
+    "role": str,
+    "seed": int,
+    "dataset": str,
+    "data": str,
+    "split": dict,
+    "model": dict,
+    "recipe": dict,
+    "method": str,
+    "hyperparameters": dict,
+    "method_version": int,
+    "parents": list,
+}
+"""Of a run's content what tables are made of."""
 
 
 def _check_fields(content: dict[str, Any]) -> None:
     if content.keys() != _TYPES.keys():
         raise BrokenRecord(f"missing or unknown field: {min(content.keys() ^ _TYPES.keys())}")
-    for name, types in _TYPES.items():
-        if not isinstance(content[name], types):
-            raise BrokenRecord(f"{name} has the wrong type")
+    _check_types(content, _TYPES)
     if content["state"] not in ("done", "diverged"):
         raise BrokenRecord(f"state {content['state']!r} is neither done nor diverged")
-    if not isinstance(content["run"].get("id"), str):
-        raise BrokenRecord("its run has no id")
-    if any(not isinstance(value, int | float) for value in content["metrics"].values()):
-        raise BrokenRecord("a metric is no number")
+    _check_types(content["run"], _RUN_TYPES)
+    for kind in ("metrics", "timings"):
+        if not all(isinstance(v, int | float) and math.isfinite(v) for v in content[kind].values()):
+            raise BrokenRecord(f"{kind} hold something that is no number")
     if any(os.path.basename(name) != name for name in content["files"]):  # noqa: PTH119
         raise BrokenRecord("a file lies outside its folder")
+
+
+def _check_types(content: Mapping[str, Any], wanted: _Types) -> None:
+    for name, types in wanted.items():
+        if not isinstance(content.get(name, ...), types):
+            raise BrokenRecord(f"{name} is missing or has the wrong type")
 
 
 def _without_nan(epoch: Mapping[str, Any]) -> dict[str, Any]:

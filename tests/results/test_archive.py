@@ -54,9 +54,38 @@ def test_every_damaged_file_is_named(small):
 
 def test_right_answers_that_are_not_those_of_the_predictions_are_found(small):
     first = next(small.records())
-    path = small.folder(first.id) / "record.json"
-    path.write_text(path.read_text().replace(first.right, first.right[::-1].replace("=", "A")))
+    wrong = replace(first, right=first.right[::-1].replace("=", "A"))
+    (small.folder(first.id) / "record.json").write_bytes(wrong.to_bytes())
     assert "right answers" in next(problems(small))
+
+
+def test_a_flipped_bit_in_a_record_is_found_wherever_it_is(small):
+    path = small.folder(next(small.records()).id) / "record.json"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert len(list(problems(small))) == 1, place
+
+
+def test_an_export_says_what_damage_it_leaves_out(small, tmp_path, capsys):
+    path = small.folder(next(small.records()).id) / "record.json"
+    path.write_bytes(path.read_bytes()[:200])
+    assert main(["export", f"runs={small.root}", f"file={tmp_path / 'runs.tar'}"]) == 1
+    said = capsys.readouterr()
+    assert "3 runs, 1 damaged ones left out" in said.out
+    assert str(path) in said.err
+
+
+def test_a_compressed_archive_with_a_flipped_bit_is_one_line(small, elsewhere, tmp_path, capsys):
+    file = tmp_path / "runs.tgz"
+    export_runs(small, file, weights=True)
+    data = bytearray(file.read_bytes())
+    for place in range(100, len(data), len(data) // 20):
+        damaged = data.copy()
+        damaged[place] ^= 0x10
+        file.write_bytes(bytes(damaged))
+        assert main(["import", f"runs={elsewhere.root}", f"file={file}"]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])

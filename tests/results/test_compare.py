@@ -160,3 +160,20 @@ def test_the_worked_example_of_the_documentation_is_what_happens(tmp_path, monke
         for lines in (capsys.readouterr().out, expected)
     )
     assert said == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["max_rel_nfr=40"], "max_rel_nfr=40: write 40% or a fraction"),
+        (["max_nfr=5"], "max_nfr=5: write 5% or a fraction"),
+        (["flips=old.csv"], "flips=old.csv: would overwrite the file of old="),
+        (["critical=ids.txt", "json=./ids.txt"], "json=ids.txt: would overwrite the file of critical="),
+        (["json=out", "junit=out"], "junit=out: would overwrite the file of json="),
+    ],
+)
+def test_words_that_would_do_harm_are_refused(files, capsys, words, complaint):
+    before = {path: path.read_bytes() for path in files.iterdir()}
+    assert call(*words) == 2
+    assert complaint in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in files.iterdir()} == before

@@ -78,6 +78,13 @@ def test_the_interval_of_the_relative_nfr_covers_about_95_of_100_truths():
     assert 0.90 < covered < 0.99
 
 
+def test_an_update_without_flips_never_fails_on_its_relative_nfr():
+    for cells in ((600, 0, 0, 50), (1, 0, 0, 0)):
+        (made,) = check(update(*cells), Caps(rel_nfr=0.0))
+        assert made.verdict == "UNDECIDED"
+        assert made.interval.low == made.interval.estimate == 0
+
+
 def test_a_single_bad_class_is_found():
     made = update(4000, 0, classes=4)
     bad = np.flatnonzero(made.old.target == 2)[:200]
@@ -97,7 +104,10 @@ def test_one_unlucky_class_among_many_small_ones_is_no_proof():
     (result,) = check(made, Caps(class_nfr=0.1))
     assert binomial_interval(6, 20).low > 0.1  # alone it would be one
     assert result.verdict == "UNDECIDED"
-    assert result.samples_to_decide is not None
+    needed, among_so_many = result.samples_to_decide, 1 - 0.05 / 200
+    assert binomial_interval(round(0.3 * needed), needed, level=among_so_many).low > 0.1
+    assert binomial_interval(round(0.27 * needed), round(0.9 * needed), level=among_so_many).low < 0.1
+    assert result.interval.low < 0.1 < result.interval.high, "what is printed explains the verdict"
 
 
 def test_a_critical_sample_may_not_flip():
@@ -106,7 +116,7 @@ def test_a_critical_sample_may_not_flip():
     (result,) = check(made, Caps(critical=["s00000", "s00009"]))
     assert result.verdict == "FAIL"
     assert "1 of 2 critical samples flip: 's00009'" in result.message
-    with pytest.raises(ValueError, match="sample 'nowhere' is not in the old"):
+    with pytest.raises(ValueError, match="sample 'nowhere' is not among the compared"):
         check(made, Caps(critical=["nowhere"]))
 
 

@@ -47,3 +47,8 @@ def test_a_formula_in_a_csv_cell_is_text(formula):
 
 def test_numbers_in_a_csv_stay_numbers_and_nothing_stays_empty():
     assert as_csv([{"a": -0.5, "b": None}, {"a": 1, "c": "x"}]) == "a,b,c\r\n-0.5,,\r\n1,,x\r\n"
+
+
+def test_a_note_of_several_lines_stays_a_comment_in_latex():
+    text = latex([grid("diverged (NaN\n\\input{x})")])
+    assert "% diverged (NaN \\input{x})" in text.splitlines()

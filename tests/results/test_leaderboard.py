@@ -284,3 +284,18 @@ def test_without_no_treatment_there_is_no_difference_to_it(store):
     for run in runs:
         finish(store, run)
     assert "NFR - none" not in printed(store, runs)
+
+
+@pytest.mark.parametrize("role", ["candidate", "old"])
+def test_a_damaged_record_leaves_a_visible_hole_in_the_one_table(store, capsys, role):
+    runs = plan(methods=("none", "mpt-kl"))
+    for run in runs:
+        finish(store, run)
+    (victim, *_) = (run for run in runs if run.role == role and run.seed == 1)
+    path = store.folder(victim.id) / "record.json"
+    path.write_bytes(path.read_bytes()[:300])
+    assert main([f"runs={store.root}"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("of 6 classes old") == 1
+    assert f"{'none' if role == 'candidate' else 'old model'} (2 of 3 seeds)" in said.out
+    assert f"left out: {path}" in said.err

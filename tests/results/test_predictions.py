@@ -79,5 +79,5 @@ def test_impossible_logits_are_refused(target, logits, message):
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b"no zip", lambda b: b[:-30], lambda b: b[:100]])
 def test_a_damaged_file_is_refused_in_one_line(damage):
     data = Predictions.from_logits(index=[7, 9], target=[0, 1], logits=LOGITS).to_bytes()
-    with pytest.raises(ValueError, match="not a file of predictions"):
+    with pytest.raises(ValueError, match="not an NPZ file of plain arrays"):
         Predictions.from_bytes(damage(data))

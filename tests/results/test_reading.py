@@ -205,3 +205,72 @@ def test_a_pickle_in_an_npz_file_is_never_run(tmp_path):
 def test_an_unknown_ending_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"must be one of \.csv, \.parquet, \.npz"):
         read(tmp_path / "predictions.xlsx")
+
+
+def test_whole_numbers_are_the_same_however_a_file_writes_them(file):
+    plain = update(file, OLD, NEW)
+    floats = file("float.csv", "id,target,prediction\na,0.0,00.0\nb,1,01\nc,0.,1.0\n")
+    made = pair_files(read(floats), read(file("new.csv", NEW)))
+    assert made.classes == plain.classes
+    assert compare(made.old, made.new, old_classes=2) == compare(plain.old, plain.new, old_classes=2)
+
+
+def test_ids_written_as_floats_are_those_written_as_whole_numbers_and_names_keep_their_zeros(file):
+    old = "id,target,prediction\n0.0,0,0\n1.0,1,1\n"
+    made = update(file, old, "id,target,prediction\n1,1,1\n0,0,0\n")
+    assert made.ids.tolist() == ["0", "1"]
+    names = read(file("names.csv", "id,target,prediction\n007,0,0\nv1.0,1,1\n"))
+    assert names.ids.tolist() == ["007", "v1.0"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({"id": [0], "target": [0], "prediction": [-1]}, "row 1: prediction is -1, classes count from 0"),
+        ({"id": [0], "target": [-2.0], "prediction": [0]}, "row 1: target is -2, classes count from 0"),
+        ({"id": [0], "index": [0], "target": [0], "prediction": [0]}, "both a column 'id' and"),
+        ({"id": [1e300], "target": [0], "prediction": [0]}, "too large to be told apart"),
+        (
+            {"id": [0], "target": [0], "prediction": [0], "confidence": [[0.5]]},
+            r"confidence has shape \(1, 1\)",
+        ),
+        ({"id": [0], "target": [0], "logits": [[1.0]]}, "logits of 1 classes"),
+        ({"id": [0], "target": [0], "logits": [[1j, 2j]]}, "logits holds complex numbers"),
+        ({"id": [0], "target": [0], "logit_0": [1.0], "logit_00": [2.0]}, "the same number"),
+    ],
+)
+def test_what_is_no_sensible_column_is_refused_by_name(tmp_path, columns, complaint):
+    path = tmp_path / "file.npz"
+    np.savez(path, **{name: np.array(values) for name, values in columns.items()})
+    with pytest.raises(ValueError, match=f"file.npz: .*{complaint}"):
+        read(path)
+
+
+def test_lists_are_no_ids(tmp_path):
+    path = tmp_path / "file.parquet"
+    pd.DataFrame({"id": [[1], [2]], "target": [0, 1], "prediction": [0, 1]}).to_parquet(path)
+    with pytest.raises(ValueError, match="row 1: id must be a whole number or a name"):
+        read(path)
+
+
+def test_a_damaged_archive_is_refused_wherever_the_damage_is(tmp_path):
+    path = tmp_path / "file.npz"
+    random = np.random.default_rng(0)
+    columns = {name: random.integers(0, 5, 300) for name in ("target", "prediction")}
+    np.savez_compressed(path, id=np.arange(300), **columns)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 13):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        complaint = complaint_of(path)  # some bytes, such as a date, mean nothing
+        assert not complaint or complaint.startswith(f"{path}: ")
+    np.save(tmp_path / "single.npy", np.arange(3))
+    (tmp_path / "single.npy").rename(path)
+    assert complaint_of(path) == f"{path}: not an NPZ file of plain arrays"
+
+
+def complaint_of(path):
+    try:
+        read(path)
+    except ValueError as error:
+        return str(error)
+    return ""

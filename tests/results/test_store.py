@@ -63,10 +63,20 @@ def test_a_record_in_the_wrong_folder_is_no_record(store, run):
     assert store.read("elsewhere") is None
 
 
+def change_record(path, **change):
+    """As schema 1 wrote it, whose records have no digest of their own."""
+    content = json.loads(path.read_bytes()) | {"schema": 1} | change
+    content.pop("sha256")
+    path.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"state": "running"},
+        {"metrics": {"nfr": float("nan")}},
+        {"timings": {"train_s": "long"}},
+        {"run": {"id": "x", "role": "old"}},
         {"metrics": {"nfr": "low"}},
         {"run": {}},
         {"attempt": "1"},
@@ -77,16 +87,25 @@ def test_a_record_in_the_wrong_folder_is_no_record(store, run):
 )
 def test_an_invalid_record_is_no_record(store, run, change):
     finish(store, run)
+    change_record(store.folder(run.id) / "record.json", **change)
+    assert store.read(run.id) is None
+
+
+def test_a_record_of_the_first_schema_needs_no_digest_and_a_newer_one_does(store, run):
+    finish(store, run)
     path = store.folder(run.id) / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
+    newer = json.loads(path.read_bytes())
+    change_record(path)
+    assert store.read(run.id) is not None
+    path.write_text(json.dumps(newer))  # the same content, laid out in another way
     assert store.read(run.id) is None
 
 
 def test_a_newer_schema_is_refused_by_name_and_not_overwritten(store, run):
     finish(store, run)
     path = store.folder(run.id) / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"schema": SCHEMA + 1, "new_field": 1}))
-    with pytest.raises(ValueError, match=r"record\.json: its schema is 2, this code knows up to 1") as caught:
+    change_record(path, schema=SCHEMA + 1, new_field=1)
+    with pytest.raises(ValueError, match=r"record\.json: its schema is 3, this code knows up to 2") as caught:
         store.read(run.id)
     assert not isinstance(caught.value, BrokenRecord)
 
