@@ -6,6 +6,7 @@ All of it rests on which samples each model got right, paired by sample and seed
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,36 @@ def analyse(comparison: Comparison) -> Analysis:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Mean rates of one row over its seeds, with 95 % intervals over test samples."""
+
+    er_all: Interval
+    nfr: Interval
+
+
+def shares(comparison: Comparison) -> dict[str, Shares]:
+    """Rates of every row that has any, by label."""
+    old = {seed: record for seed, record in comparison.old.records.items() if record.right}
+    found = {}
+    for row in comparison.candidates:
+        records = [record for seed, record in row.records.items() if record.right and seed in old]
+        if not records:
+            continue
+        samples = int(records[0].metrics["samples_old"])
+        flips = _negative_flips(row, {seed: _right(r, samples) for seed, r in old.items()}, samples)
+        wrongs = [~_right(record, int(record.metrics["samples_all"])) for record in records]
+        found[row.label] = Shares(er_all=_over_samples(wrongs), nfr=_over_samples(list(flips.values())))
+    return found
+
+
+def _over_samples(seeds: Sequence[NDArray[Any]]) -> Interval:
+    """The mean over seeds of the mean over samples [N], and its bootstrap interval over samples."""
+    interval = bootstrap_mean(np.asarray(sum((np.asarray(one, np.int64) for one in seeds), np.int64(0))))
+    n = len(seeds)
+    return Interval(interval.estimate / n, interval.low / n, interval.high / n)
+
+
 Flips = Mapping[int, Booleans]
 """Negative flips [N] by seed."""
 
@@ -75,10 +106,7 @@ def _differences(flips: Mapping[str, Flips]) -> dict[str, Interval]:
     for label, by_seed in flips.items():
         seeds = [seed for seed in by_seed if seed in plain]
         if label != BASELINE and seeds:
-            more = sum((by_seed[s].astype(np.int64) - plain[s] for s in seeds), np.int64(0))
-            interval = bootstrap_mean(np.asarray(more))
-            n = len(seeds)
-            differences[label] = Interval(interval.estimate / n, interval.low / n, interval.high / n)
+            differences[label] = _over_samples([by_seed[s].astype(np.int64) - plain[s] for s in seeds])
     return differences
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,39 +17,43 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from harness.words import command, parse
+from results.analysis import shares
 from results.board import BASELINE, Comparison, Row, finished_comparisons
 from results.metrics import Pair, pair
+from results.statistics import Interval
 from results.store import Record, Store
-from results.style import axes, figure, legend_beside, look, plain, save
+from results.style import Look, axes, beside_legend, figure, legend_beside, looks, plain, save
 
 MOST_CLASSES_WITH_NAMES = 20
 
 
 def pareto(store: Store, comparison: Comparison) -> Figure:
-    """Error on all classes against NFR; bars are one standard deviation over seeds, the line the front."""
-    made = figure(title=comparison.title)
+    """Error on all classes against NFR; bars are 95 % intervals over test samples, the line the front."""
+    rates, styles = shares(comparison), _looks(comparison)
+    made = figure(height=beside_legend(4.0, len(rates)), title=comparison.title)
     place = axes(made)
     points = []
-    for row in _done(comparison):
-        er, nfr = row.summary("er_all"), row.summary("nfr")
-        if er is None or nfr is None:
-            continue
-        style = look(row.method)
-        x, y = 100 * er.mean, 100 * nfr.mean
+    for label, share in rates.items():
+        style = styles[label]
+        x, y = 100 * share.er_all.estimate, 100 * share.nfr.estimate
         points.append((x, y))
         place.errorbar(
-            x, y, xerr=100 * (er.std or 0), yerr=100 * (nfr.std or 0), label=plain(row.label), ls="none",
-            color=style.colour, marker=style.marker, ms=7, capsize=2, elinewidth=0.8,
-            mfc="white" if row.label != row.method else style.colour,
+            x, y, xerr=_arms(share.er_all), yerr=_arms(share.nfr), label=plain(label), ls="none",
+            color=style.colour, marker=style.marker, ms=8, mec="white", mew=0.7, capsize=2, elinewidth=0.8,
         )  # fmt: skip
-        if row.label != row.method:  # a variant shares its method's look
-            variant = row.label.removeprefix(row.method).strip("[]")
-            place.annotate(plain(variant), (x, y), (4, 4), textcoords="offset points", fontsize=7)
     front = [p for p in sorted(points) if all(q == p or q[0] > p[0] or q[1] > p[1] for q in points)]
     place.plot(*zip(*front, strict=True), color="#999999", lw=1, zorder=0, drawstyle="steps-post")
     place.set(xlabel="error rate on all classes in %", ylabel="negative flip rate in %")
+    place.set_title("bars: 95 % intervals over test samples", fontsize=8, loc="left")
     legend_beside(place)
     return made
+
+
+def _arms(interval: Interval) -> NDArray[np.float64]:
+    """[2, 1] how far the ends are from the estimate, in %."""
+    return 100 * np.array(
+        [[interval.estimate - interval.low], [interval.high - interval.estimate]], np.float64
+    )
 
 
 def margins(store: Store, comparison: Comparison) -> Figure:
@@ -61,15 +66,19 @@ def margins(store: Store, comparison: Comparison) -> Figure:
     every = np.concatenate([_margins(p) for row_pairs in pairs.values() for p in row_pairs])
     lowest, highest = np.quantile(every, [0.002, 0.998]).tolist()
     bins = np.linspace(lowest, highest, 41).tolist()
+    styles = _looks(comparison)
     for place, (row, row_pairs) in zip(places, pairs.items(), strict=True):
         olds, news = (np.concatenate([side(p) for p in row_pairs]) for side in (_old_margin, _new_margin))
         place.hist(olds, bins, density=True, color="#cccccc", label="old model")
-        style = look(row.method)
+        style = styles[row.label]
         place.hist(news, bins, density=True, histtype="step", color=style.colour, ls=style.line, label="new")
         place.axvline(0, color="black", lw=0.8)
         kept = row.summary("margin_kept")
         note = f", {kept.mean:.0%} kept" if kept else ""
         place.set_title(plain(row.label + note), fontsize=8)
+    highest = max(place.get_ylim()[1] for place in places)
+    for place in places:  # the old model's is the same in all
+        place.set_ylim(0, highest)
     made.supxlabel("logit margin of the true class (left of 0: wrong)", fontsize=9)
     made.supylabel("density", fontsize=9)
     made.legend(*places[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
@@ -87,7 +96,7 @@ def flips_by_class(store: Store, comparison: Comparison) -> Figure:
     place.set_yticks(range(len(rows)), [plain(row.label) for row, _ in rows])
     _name_classes(place, class_names(comparison)[:classes], "x")
     if classes <= MOST_CLASSES_WITH_NAMES:
-        _write_values(place, 100 * rates)
+        _write_values(place, 100 * rates, 100 * rates.max(), ".1f")
     made.colorbar(image, label="NFR in the class in %")
     place.grid(visible=False)
     place.set_xlabel("true class")
@@ -105,11 +114,14 @@ def flips_between(store: Store, comparison: Comparison) -> Figure:
     most = max(1, *(int(counts.max()) for counts in every))
     for place, row, counts in zip(places, rows, every, strict=True):
         image = place.imshow(counts, cmap="Greys", interpolation="nearest", aspect="auto", vmin=0, vmax=most)
+        if split["classes"] <= MOST_CLASSES_WITH_NAMES:
+            _write_values(place, counts, most, "d")
         _name_classes(place, names, "x")
         _name_classes(place, names[: split["old_classes"]], "y")
         place.axvline(split["old_classes"] - 0.5, color="black", lw=0.8, ls=":")
         place.set(xlabel="new model's answer (new classes right of the line)", ylabel="true class")
-        place.set_title(plain(f"{row.label}: {counts.sum()} flips over {len(row.records)} seeds"), fontsize=9)
+        seeds = f"{len(row.records)} seed{'s' if len(row.records) > 1 else ''}"
+        place.set_title(plain(f"{row.label}: {counts.sum()} flips over {seeds}"), fontsize=9)
         place.grid(visible=False)
 
         made.colorbar(image, ax=place, label="flips", ticks=MaxNLocator(integer=True))
@@ -118,7 +130,8 @@ def flips_between(store: Store, comparison: Comparison) -> Figure:
 
 def curves(store: Store, comparison: Comparison) -> Figure:
     """Training loss and accuracy by epoch, means over seeds; the losses of methods differ in their terms."""
-    made = figure(8, 3.6, title=comparison.title)
+    made = figure(8, beside_legend(3.6, len(_done(comparison))), title=comparison.title)
+    styles = _looks(comparison)
     for number, name in enumerate(("loss", "train_accuracy"), 1):
         place = axes(made, 1, 2, number)
         for row in _done(comparison):
@@ -128,7 +141,7 @@ def curves(store: Store, comparison: Comparison) -> Figure:
             length = min(map(len, histories))
             values = np.array([history[:length] for history in histories], np.float64)
             if length and not np.isnan(values).all():
-                style = look(row.method)
+                style = styles[row.label]
                 place.plot(
                     np.arange(1, length + 1), values.mean(axis=0), label=plain(row.label), color=style.colour,
                     ls=style.line, lw=1, marker=style.marker, ms=4, markevery=max(1, length // 8),
@@ -146,6 +159,10 @@ PICTURES: Mapping[str, Callable[[Store, Comparison], Figure]] = {
     "flips-between": flips_between,
     "curves": curves,
 }
+
+
+def _looks(comparison: Comparison) -> dict[str, Look]:
+    return looks([(row.method, row.label) for row in comparison.candidates])
 
 
 def _done(comparison: Comparison) -> list[Row]:
@@ -216,14 +233,16 @@ def _name_classes(place: Axes, names: Sequence[str], axis: str) -> None:
     texts = [plain(name if len(name) < 15 else name[:14] + "…") for name in names]
     set_ticks(range(len(names)), texts, fontsize=8)
     if axis == "x" and max(map(len, texts)) > 2:
-        place.tick_params("x", rotation=45)
+        for text in place.get_xticklabels():
+            text.set(rotation=45, ha="right", rotation_mode="anchor")
 
 
-def _write_values(place: Axes, values: NDArray[np.float64]) -> None:
+def _write_values(place: Axes, values: NDArray[Any], most: float, form: str) -> None:
+    """The number in each cell of a picture whose black is `most`; nothing in empty ones."""
     for (i, j), value in np.ndenumerate(values):
-        dark = value > 0.6 * max(values.max(), 1e-9)
-        colour = "white" if dark else "black"
-        place.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
+        if value:
+            colour = "white" if value > 0.6 * most else "black"
+            place.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=7, color=colour)
 
 
 def _panels(count: int, title: str, *, columns: int = 4, height: float = 1.9) -> tuple[Figure, list[Axes]]:

@@ -26,12 +26,11 @@ from results.store import Store
 
 DEFAULT_COLUMNS = ("er_old", "er_all", "nfr", "rel_nfr")
 COSTS: dict[str, Metric] = {
-    "gpu_hours": Metric(title="GPU hours", meaning="hours of training", unit=""),
+    "gpu_hours": Metric(title="GPU hours", meaning="hours of training", unit="", digits=4),
     "images_per_s": Metric(title="Images/s", meaning="training throughput", better="high", unit=""),
     "peak_memory_gb": Metric(title="Memory GB", meaning="peak memory", unit=""),
 }
 KNOWN_COLUMNS = METRICS | COSTS
-DIGITS = 2
 
 
 def tables(store: Store, expected: Iterable[Run], *, columns: Sequence[str] = DEFAULT_COLUMNS) -> list[Grid]:
@@ -98,8 +97,8 @@ def _shown(summary: Summary | None, metric: Metric) -> str:
     if summary is None:
         return ""
     scale = 100 if metric.unit == "%" else 1
-    spread = "" if summary.std is None else f"±{summary.std * scale:.{DIGITS}f}"
-    return f"{summary.mean * scale:.{DIGITS}f}{spread}"
+    spread = "" if summary.std is None else f"±{summary.std * scale:.{metric.digits}f}"
+    return f"{summary.mean * scale:.{metric.digits}f}{spread}"
 
 
 def _interval(interval: Interval) -> str:
@@ -113,7 +112,7 @@ def _places(rows: Sequence[Row], name: str) -> dict[str, Emphasis]:
         return {}
     scale, sign = (100 if metric.unit == "%" else 1), (1 if metric.better == "low" else -1)
     means = {
-        row.label: sign * round(summary.mean * scale, DIGITS)
+        row.label: sign * round(summary.mean * scale, metric.digits)
         for row in rows
         if row.whole and (summary := row.summary(name)) is not None
     }
@@ -205,7 +204,7 @@ class Settings:
     dataset: str = ""
     """Only this dataset; all by default."""
     sort: str = ""
-    """A column to sort by, best first, or `rank`; by default methods stay in the order of the plan."""
+    """A column to sort by, best first, or `rank`; by default No Treatment, then the others by name."""
     export: tuple[Path, ...] = ()
     """Files to write as well, by their ending: .md, .tex, .csv, .json."""
 

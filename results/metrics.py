@@ -20,6 +20,8 @@ class Metric:
     meaning: str
     better: Literal["low", "high"] | None = "low"
     unit: Literal["%", ""] = "%"
+    digits: int = 2
+    """Shown behind the point."""
 
 
 METRICS: dict[str, Metric] = {

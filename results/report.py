@@ -28,7 +28,7 @@ from results.store import Record, Store
 from results.style import to_bytes
 
 CAPTIONS = {
-    "pareto": "Error on all classes against the negative flip rate: lower left is better.",
+    "pareto": "Error on all classes against the negative flip rate (95 % intervals): lower left is better.",
     "margins": "Logit margins on samples of old classes: who keeps the margins keeps the answers.",
     "flips-by-class": "Where the flips are: the NFR within each old class.",
     "flips-between": "What flipped samples turn into.",

@@ -3,12 +3,14 @@
 import io
 import textwrap
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from results.files import write_atomically
@@ -25,7 +27,8 @@ class Look:
 
     colour: str
     marker: str
-    line: str
+    line: str | tuple[int, tuple[int, ...]]
+    """A name, or an offset with the lengths of dashes and gaps."""
     hatch: str
 
 
@@ -64,9 +67,37 @@ SETTINGS: dict[Any, Any] = {
 }
 
 
+_VARIANT_MARKERS = "odsvPXp*"
+_VARIANT_LINES = ("--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+
+
 def look(method: str) -> Look:
     """The look of a method; one that is not known gets one that depends on its name alone."""
     return LOOKS.get(method) or _OTHERS[zlib.crc32(method.encode()) % len(_OTHERS)]
+
+
+def looks(rows: Sequence[tuple[str, str]]) -> dict[str, Look]:
+    """Looks by label of rows (method, label): a variant, as `mpt-kl[k=2]`, is a paler kin of its method."""
+    made: dict[str, Look] = {}
+    for method, label in rows:
+        own = look(method)
+        if label != method:
+            variants = [other for of, other in rows if of == method and other != of]
+            place = variants.index(label)
+            paler = 0.25 + 0.5 * place / max(1, len(variants) - 1)
+            own = Look(
+                colour=_mixed_with_white(own.colour, paler),
+                marker=_VARIANT_MARKERS[place % len(_VARIANT_MARKERS)],
+                line=_VARIANT_LINES[place % len(_VARIANT_LINES)],
+                hatch=own.hatch,
+            )
+        made[label] = own
+    return made
+
+
+def _mixed_with_white(colour: str, share: float) -> str:
+    red, green, blue = (value + (1 - value) * share for value in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def plain(text: str) -> str:
@@ -86,6 +117,11 @@ def axes(made: Figure, *where: int) -> Axes:
     """A subplot in the house style."""
     with mpl.rc_context(SETTINGS):
         return made.add_subplot(*(where or (1, 1, 1)))
+
+
+def beside_legend(height: float, entries: int) -> float:
+    """`height`, or in inches what a legend of so many entries needs."""
+    return max(height, 0.8 + 0.2 * entries)
 
 
 def legend_beside(place: Axes) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from store_making import diverge, finish, plan
 
-from results.analysis import analyse
+from results.analysis import analyse, shares
 from results.board import comparisons
 from results.metrics import pair
 
@@ -62,3 +62,14 @@ def test_the_noise_floor_is_the_nfr_between_plainly_trained_models_on_old_classe
 def test_without_results_there_is_nothing_to_say(store):
     analysis = analysis_of(store, plan())
     assert (analysis.rank, analysis.difference, analysis.floor) == ({}, {}, None)
+
+
+def test_shares_are_the_means_of_the_table_with_their_intervals(finished_store):
+    runs = plan()
+    (comparison,) = comparisons(finished_store, [run.document() for run in runs])
+    found = shares(comparison)
+    for row in comparison.candidates:
+        for name in ("er_all", "nfr"):
+            interval = getattr(found[row.label], name)
+            assert interval.estimate == pytest.approx(row.summary(name).mean)
+            assert interval.low < interval.estimate < interval.high

@@ -9,7 +9,7 @@ from store_making import diverge, finish, plan, publish
 from results.board import comparisons
 from results.figures import PICTURES, class_names, flips_between, main, margins, pareto
 from results.paper_figures import Embeddings, figure3, figure4
-from results.style import LOOKS, figure, look, plain, to_bytes
+from results.style import LOOKS, figure, look, looks, plain, to_bytes
 
 
 def comparison_of(store, runs):
@@ -155,3 +155,21 @@ def test_a_mistake_is_one_line_and_exit_code_2(finished_store, capsys):
     err = capsys.readouterr().err.splitlines()
     assert "no such folder" in err[0]
     assert "no finished candidate of dataset=cifar10" in err[1]
+
+
+def test_variants_of_a_method_are_told_apart_and_their_legend_fits(store):
+    variants = tuple(f"mpt-kl[k={k}]" for k in (0, 1, 2, 6, 8, 10))
+    runs = plan(methods=("none", "mpt-kl", *variants), seeds=(0,), references=0)
+    for run in runs:
+        finish(store, run)
+    for name in ("pareto", "curves"):
+        made = PICTURES[name](store, comparison_of(store, runs))
+        made.draw_without_rendering()
+        legend = made.axes[-1].get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["none", "mpt-kl", *variants]
+        box = legend.get_window_extent()
+        assert box.y0 >= 0
+        assert box.y1 <= made.bbox.y1
+    styles = looks([("mpt-kl", label) for label in ("mpt-kl", *variants)])
+    assert len({(style.colour, style.marker) for style in styles.values()}) == 7
+    assert styles["mpt-kl"] == look("mpt-kl")
