@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
         return 1
     me = pwd.getpwuid(os.getuid()).pw_name
     mine = [task.entry.slurm_id for task in tasks if task.entry.user == me]
+    desk.note_cancelled(mine)  # first, for a sweep that watches sees a task end at once
     scheduler.cancel(mine)
     others = len(tasks) - len(mine)
     print(f"cancelled {len(mine)} job(s)" + (f"; {others} belong to other people" if others else ""))

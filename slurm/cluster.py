@@ -65,6 +65,8 @@ def run_slurm(
     Raises:
         ValueError: sbatch refuses a job for good.
     """
+    if "%" in str(runs.absolute()):
+        raise ValueError(f"runs={runs}: sbatch takes a % in a path for a placeholder: choose another folder")
     watch = _Watch(jobs, runs=runs, profile=profile, program=program, console=console)
     watch.warn()
     with Interrupts() as interrupts:
@@ -115,10 +117,10 @@ class _Watch:
             before = self.states
             try:
                 self._look(first=first)
-            except Refused:
+            except Refused as refusal:
                 if interrupts.count():  # a terminal's Ctrl-C reaches sbatch too
                     return True
-                raise
+                raise Refused(f"{refusal}{self._already_queued()}") from refusal
             first = first and self._silent
             show(self.states)
             if all(state.phase in SETTLED for state in self.states.values()):
@@ -128,6 +130,14 @@ class _Watch:
             pause = self._profile.poll_s if self.states != before else min(pause * BACKOFF, SLOWEST_S)
             self._sleep(max(pause, self._profile.poll_s), show, interrupts)
         return True
+
+    def _already_queued(self) -> str:
+        """What a person must know who is told that sbatch took only a part."""
+        living = [entry for entry in scheduler.queue(self._desk.name) or [] if entry.live]
+        if not living:
+            return ""
+        end = f"python -m slurm.cancel runs={self._desk.runs}"
+        return f"; {len(living)} other job(s) are queued and go on ({end} ends them)"
 
     def _sleep(self, seconds: float, show: Show, interrupts: Interrupts) -> None:
         deadline = time.monotonic() + seconds
@@ -157,7 +167,7 @@ class _Watch:
             self._read_records()
             picture = self._reconcile(tasks)
             if picture.ended:
-                self._tries.settle(picture.ended)
+                self._tries.settle(picture)
                 picture = self._reconcile(tasks)
             if picture.submit and self._may_submit():
                 picture = self._reconcile([*tasks, *self._submit_missing(picture)])

@@ -3,6 +3,7 @@
 .slurm/id                   a random word: names this folder's jobs in SLURM's queue
        arrays/<token>.json  written before sbatch; the token is the array's comment in the queue
        code/<hash>/         the code that the jobs run
+       cancelled/<id>       tasks that slurm.cancel ended: nobody is to start their jobs again by himself
        submit.lock          one submitter at a time
        pickles-<uid>/       submitit's files: private, never read for results
 """
@@ -14,7 +15,7 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,17 @@ class Desk:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
             raise ValueError(f"{folder}: must be a folder of your own with mode 700: remove it")
         return folder
+
+    def note_cancelled(self, slurm_ids: Iterable[str]) -> None:
+        """Remember that somebody wants these tasks to end."""
+        folder = self.root / "cancelled"
+        folder.mkdir(parents=True, exist_ok=True)
+        for slurm_id in slurm_ids:
+            (folder / slurm_id).touch()
+
+    def is_cancelled(self, slurm_id: str) -> bool:
+        """Whether somebody wanted this task to end."""
+        return (self.root / "cancelled" / slurm_id).exists()
 
     def write(self, array: Array) -> None:
         """Remember `array` before it is submitted."""

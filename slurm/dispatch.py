@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.text import Text
 
 from harness.plan import Job
 from slurm import scheduler
 from slurm.local import PROGRAM, run_inline, run_processes
 from slurm.machine import Machine
 from slurm.profile import Profile
-from slurm.progress import log_path
 from slurm.states import Outcome, Phase
-from slurm.view import View
+from slurm.view import View, failure
 
 Cluster = Literal["auto", "slurm", "local", "inline"]
 
@@ -108,8 +106,7 @@ def _say_end(outcome: Outcome, jobs: Sequence[Job], runs: Path, console: Console
     for job in jobs:
         state = outcome.states[job.id]
         if state.phase is Phase.FAILED:
-            line = Text.assemble(("failed", "red"), f" {job.title}: {state.note}")
-            console.print(line.append(f"; log: {log_path(runs, job.id)}"), soft_wrap=True)
+            console.print(failure(job, state, runs=runs), soft_wrap=True)
     blocked = outcome.count(Phase.BLOCKED)
     if blocked:
         console.print(f"[red]{blocked} job(s) blocked[/] by these", highlight=False)

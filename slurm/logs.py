@@ -20,6 +20,10 @@ class LogsConfig:
     lines: int = 40
     """How many lines."""
 
+    def __post_init__(self) -> None:
+        if self.lines < 1:
+            raise ValueError(f"lines={self.lines}: must be 1 or more")
+
 
 @words.command
 def main(argv: Sequence[str]) -> int:

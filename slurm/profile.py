@@ -6,20 +6,25 @@ A profile lies in `profiles/NAME.toml` of the current folder or of the user's co
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from harness import words
-from harness.plan import Job
+from harness.plan import Job, Role
+from harness.recipes import ARCHITECTURES
 
 APPLICATION = "negative-flips"
 LISTS = frozenset({"exclude", "setup"})
-TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>\d\d)(?::\d\d)?")
+ROLES = get_args(Role)
+TIME = re.compile(  # as sbatch reads it, where 90:30 would be minutes and seconds
+    r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d\d)(:\d\d)?)?|(?P<only_hours>\d+):(?P<rest>\d\d):\d\d"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +67,8 @@ class Wishes:
             minutes(self.time)
         for name in ("memory_gb", "cpus", "nodes", "array_parallelism", "warning_s", "poll_s"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"slurm.{name}={value}: must be above 0")
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"slurm.{name}={value}: must be a finite number above 0")
         if self.gpus is not None and self.gpus < 0:
             raise ValueError(f"slurm.gpus={self.gpus}: must be 0 or more")
 
@@ -154,37 +159,41 @@ def load(name: str | None, overrides: Mapping[str, str]) -> Profile:
     """
     for key in overrides:
         if key not in Wishes.__dataclass_fields__:
-            known = [f"slurm.{known}" for known in Wishes.__dataclass_fields__]
-            raise ValueError(f"unknown setting 'slurm.{key}'{words.nearest(f'slurm.{key}', known)}")
+            hint = words.nearest(key, Wishes.__dataclass_fields__)
+            raise ValueError(f"unknown setting 'slurm.{key}'{hint}")
     command_line = _typed(overrides, "slurm.")
     if name is None:
         return Profile(command_line=command_line)
     path = _find(name)
     try:
         content = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
-    sections = {kind: content.pop(kind, {}) for kind in ("role", "arch")}
+    roles, archs = content.pop("role", {}), content.pop("arch", {})
     return Profile(
         name=name,
         common=_wishes(content, path, ""),
-        roles={role: _wishes(c, path, f"role.{role}.") for role, c in sections["role"].items()},
-        archs={arch: _wishes(c, path, f"arch.{arch}.") for arch, c in sections["arch"].items()},
+        roles=_sections(roles, path, "role", ROLES),
+        archs=_sections(archs, path, "arch", ARCHITECTURES),
         command_line=command_line,
     )
 
 
 def minutes(text: str) -> int:
     """A time limit in whole minutes, rounded up: `90`, `1:30:00`, `2-12:00:00`."""
-    if text.isdecimal():
-        return int(text)
     match = TIME.fullmatch(text)
-    if match is None:
+    if text.isdecimal():
+        found = int(text)
+    elif match is not None:
+        hours = 24 * int(match["days"] or 0) + int(match["hours"] or match["only_hours"])
+        found = 60 * hours + int(match["minutes"] or match["rest"] or 0)
+    else:
         raise ValueError(
             f"time={text}: expected minutes, hours:minutes:seconds or days-hours:minutes:seconds"
         )
-    days, hours, rest = (int(match[name] or 0) for name in ("days", "hours", "minutes"))
-    return (days * 24 + hours) * 60 + rest
+    if found < 1:
+        raise ValueError(f"time={text}: must be a minute or more")
+    return found
 
 
 def folders() -> tuple[Path, ...]:
@@ -198,10 +207,22 @@ def _find(name: str) -> Path:
     for folder in folders():
         if (path := folder / f"{name}.toml").is_file():
             return path
-        known += [path.stem for path in folder.glob("*.toml")]
+        known += [path.stem for path in folder.glob("*.toml") if path.is_file()]
     places = " and ".join(map(str, folders()))
     hint = words.nearest(name, known) if known else ""
     raise ValueError(f"profile={name}: there is no {name}.toml in {places}{hint}")
+
+
+def _sections(content: Any, path: Path, kind: str, known: Collection[str]) -> dict[str, Wishes]:
+    """The tables `[role.NAME]` or `[arch.NAME]`."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: '{kind}' must be tables such as [{kind}.{next(iter(known))}]")
+    for name, section in content.items():
+        if name not in known:
+            raise ValueError(f"{path}: unknown section [{kind}.{name}]{words.nearest(name, known)}")
+        if not isinstance(section, dict):
+            raise ValueError(f"{path}: [{kind}.{name}] must be a table")
+    return {name: _wishes(section, path, f"{kind}.{name}.") for name, section in content.items()}
 
 
 def _wishes(content: Mapping[str, Any], path: Path, prefix: str) -> Wishes:
@@ -209,10 +230,19 @@ def _wishes(content: Mapping[str, Any], path: Path, prefix: str) -> Wishes:
         if key not in Wishes.__dataclass_fields__:
             hint = words.nearest(key, Wishes.__dataclass_fields__)
             raise ValueError(f"{path}: unknown key '{prefix}{key}'{hint}")
+        _require_type(content[key], f"{path}: {prefix}{key}", key)
     try:
         return _typed(content, prefix)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _require_type(value: Any, where: str, key: str) -> None:
+    """Refuse what would only look like a text once it is one: 5 is no partition."""
+    texts = value if isinstance(value, list) and key in LISTS else [value]
+    text = key in LISTS or (key != "time" and str in get_args(get_type_hints(Wishes)[key]))
+    if text and not all(isinstance(item, str) for item in texts):
+        raise ValueError(f"{where} = {value!r}: must be a text" + (" or several" if key in LISTS else ""))
 
 
 def _typed(content: Mapping[str, Any], prefix: str) -> Wishes:

@@ -161,8 +161,20 @@ STATES: Mapping[str, tuple[Verdict, str]] = {
 }
 
 
+def lost_parent(job: Job, task: Task, picture: Picture) -> bool:
+    """Whether a Job that `task` waited for has gone: ended without its records, or submitted anew since."""
+    waited_for = [p for p in job.after if p in picture.states and picture.states[p].phase is not Phase.DONE]
+    return any(all(t.number > task.number for t in picture.live.get(p, ())) for p in waited_for)
+
+
 def judge(
-    entry: Entry, report: Report | None, failure: Failure | None, transport_log: str
+    entry: Entry,
+    report: Report | None,
+    failure: Failure | None,
+    transport_log: str,
+    *,
+    orphan: bool = False,
+    unwanted: bool = False,
 ) -> tuple[Verdict, str]:
     """Why a task ended without all its records, from whatever there is.
 
@@ -171,11 +183,14 @@ def judge(
         report: what the task itself wrote, None if it never came to that.
         failure: what the program wrote of its failure.
         transport_log: the end of what SLURM printed into the task's stderr.
+        orphan: see `lost_parent`.
+        unwanted: whether `slurm.cancel` ended it.
     """
     where = f" on {entry.node or (report.node if report else '')}".rstrip().removesuffix(" on")
-    if entry.reason == NEVER or (entry.state == "CANCELLED" and report is None and not entry.node):
+    started = report is not None or bool(entry.node)
+    if not unwanted and (entry.reason == NEVER or (entry.state == "CANCELLED" and orphan and not started)):
         return "dependency", "a job that it waited for failed"
-    if entry.state == "CANCELLED":
+    if unwanted or entry.state == "CANCELLED":
         return "cancelled", "it was cancelled; the same command submits it again"
     if entry.state in STATES:
         cause, words = STATES[entry.state]
@@ -183,7 +198,8 @@ def judge(
     if any(words in transport_log for words in OUT_OF_MEMORY):
         return "memory", "it used more memory than it asked for" + where
     if report is None:
-        return "node", "it ended before the program started" + where
+        said = transport_log.strip().rpartition("\n")[2]
+        return "node", f"it ended before the program started{where}" + (f": {said[-200:]}" if said else "")
     if report.code is None:
         return "node", "it disappeared" + where
     if report.code == INTERRUPTED:

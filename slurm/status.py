@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from rich.console import Console
@@ -15,10 +16,10 @@ from results.store import Store
 from slurm import scheduler
 from slurm.desk import Desk
 from slurm.failures import first_failure
-from slurm.progress import job_folder
+from slurm.progress import job_folder, log_path
 from slurm.reconcile import Task, live_state, tasks_of
-from slurm.states import JobState, Phase
-from slurm.view import table
+from slurm.states import JobState, Phase, blocked_note
+from slurm.view import failure, table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,9 @@ def main(argv: Sequence[str]) -> int:
     jobs, states = overview(desk, tasks)
     console.print(f"{len(tasks)} task(s) queued or running, {len(jobs)} job(s) not done", highlight=False)
     console.print(table(jobs, states, runs=desk.runs, rows=len(jobs) + 1))
+    for job in jobs:
+        if states[job.id].phase is Phase.FAILED:
+            console.print(failure(job, states[job.id], runs=desk.runs), soft_wrap=True)
     return 0
 
 
@@ -63,21 +67,32 @@ def overview(desk: Desk, tasks: Sequence[Task]) -> tuple[list[Job], dict[str, Jo
     for task in tasks:
         working.setdefault(task.slip.job, []).append(task)
     slips = {slip.job: slip for array in desk.arrays() for slip in array.slips}
-    jobs: list[Job] = []
+    left = {
+        job_id: missing
+        for job_id, slip in slips.items()
+        if (missing := [run_id for run_id in slip.runs if store.read(run_id) is None])
+    }
+    jobs = [jobfile.read(job_folder(desk.runs, job_id))[0] for job_id in left]
     states: dict[str, JobState] = {}
-    for job_id, slip in slips.items():
-        missing = [run_id for run_id in slip.runs if store.read(run_id) is None]
-        if not missing:
-            continue
-        jobs.append(jobfile.read(job_folder(desk.runs, job_id))[0])
-        failure = first_failure(store, missing)
-        if job_id in working:
-            states[job_id] = live_state(working[job_id])
-        elif failure is not None:
-            states[job_id] = JobState(phase=Phase.FAILED, note=f"{failure.cause}: {failure.message}")
+    for job in _parents_first(jobs):
+        lost = [p for p in job.after if p in states and states[p].phase in (Phase.FAILED, Phase.BLOCKED)]
+        if job.id in working:
+            states[job.id] = live_state(working[job.id])
+        elif (failed := first_failure(store, left[job.id])) is not None:
+            states[job.id] = JobState(phase=Phase.FAILED, note=f"{failed.cause}: {failed.message}")
+        elif lost:
+            title = next(parent.title for parent in jobs if parent.id == lost[0])
+            note = blocked_note(title, log_path(desk.runs, lost[0]))
+            states[job.id] = JobState(phase=Phase.BLOCKED, note=note)
         else:
-            states[job_id] = JobState(phase=Phase.STOPPED, note="no longer queued; the same sweep submits it")
+            states[job.id] = JobState(phase=Phase.STOPPED, note="no longer queued; the same sweep submits it")
     return jobs, states
+
+
+def _parents_first(jobs: Sequence[Job]) -> list[Job]:
+    by_id = {job.id: job for job in jobs}
+    order = TopologicalSorter({job.id: [p for p in job.after if p in by_id] for job in jobs})
+    return [by_id[job_id] for job_id in order.static_order()]
 
 
 if __name__ == "__main__":

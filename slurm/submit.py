@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -74,13 +75,13 @@ def submit(array: Array, desk: Desk, *, depends: str) -> tuple[str, ...]:
     executor.update_parameters(**parameters(array, name=desk.name, depends=depends))
     columns = zip(*(_arguments(array, place, desk) for place in range(len(array.slips))), strict=True)
     try:
-        with _outside_of_a_job():
+        with _outside_of_a_job(), contextlib.redirect_stderr(io.StringIO()):  # the error says it all
             submitted = executor.map_array(task.run, *columns)
     except (FailedJobError, FailedSubmissionError) as error:
         message = " ".join(str(error).split())
         if any(word in message for word in PASSING):
             raise NotNow(message) from error
-        raise Refused(f"sbatch: {_last_words(message)}") from error
+        raise Refused(f"sbatch: {_errors(message)}") from error
     return tuple(job.job_id for job in submitted)
 
 
@@ -162,6 +163,7 @@ def _arguments(array: Array, place: int, desk: Desk) -> tuple[str, str, int, int
     return str(folder), array.program, array.request.minutes, array.request.warning_s
 
 
-def _last_words(message: str) -> str:
-    _, marker, rest = message.rpartition("sbatch: error:")
-    return rest.strip() if marker else message
+def _errors(message: str) -> str:
+    """What sbatch complained of, in the order of its lines."""
+    errors = [part.strip() for part in message.split("sbatch: error:")[1:]]
+    return "; ".join(errors) if errors else message

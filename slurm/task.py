@@ -92,7 +92,7 @@ class _Task:
             slurm_id=slurm_id, node=environment.get("SLURMD_NODENAME", socket.gethostname())
         )
         before = Report.read(folder)
-        if before is not None and before.slurm_id == slurm_id:
+        if self._rank == 0 and before is not None and before.slurm_id == slurm_id:
             self._report = replace(self._report, starts=before.starts + 1, timeouts=before.timeouts)
         self._told = False
         self._warned = False
@@ -118,7 +118,8 @@ class _Task:
         environment = {**os.environ, **_rendezvous(self._ranks)}
         with (self._folder / log).open("ab") as output:
             report = self._report
-            header = f"SLURM job {report.slurm_id} on {report.node}, start {report.starts}"
+            start = f", start {report.starts}" if self._rank == 0 else f", process {self._rank}"
+            header = f"SLURM job {report.slurm_id} on {report.node}{start}"
             output.write(f"--- {time.strftime('%F %T')} {header}\n".encode())
             output.flush()
             self._child = subprocess.Popen(

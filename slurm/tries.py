@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ from slurm import scheduler
 from slurm.desk import Desk
 from slurm.failures import first_failure, missing, record_failure
 from slurm.progress import job_folder, log_path
-from slurm.reconcile import Task, judge
+from slurm.reconcile import Picture, judge, lost_parent
 from slurm.room import Room
 from slurm.scheduler import Entry
 from slurm.states import Budget
@@ -41,17 +42,17 @@ class Tries:
         self._looks: Counter[str] = Counter()
         self.room = Room(desk.runs)
 
-    def settle(self, ended: Sequence[tuple[Job, Task]]) -> None:
+    def settle(self, picture: Picture) -> None:
         """Account for tasks that are over; what the queue has forgotten, sacct may know."""
-        forgotten = [task.entry.slurm_id for _, task in ended if not task.entry.state]
+        forgotten = [task.entry.slurm_id for _, task in picture.ended if not task.entry.state]
         known = scheduler.final_states(forgotten)
-        for job, task in ended:
+        for job, task in picture.ended:
             entry = task.entry
             if state := known.get(entry.slurm_id):
                 entry = entry.ended_as(state)
-            self._settle(job, entry)
+            self._settle(job, entry, orphan=lost_parent(job, task, picture))
 
-    def _settle(self, job: Job, entry: Entry) -> None:
+    def _settle(self, job: Job, entry: Entry, *, orphan: bool) -> None:
         """Find out why a task left runs without a record, and decide about another try."""
         slurm_id, node = entry.slurm_id, entry.node
         self._looks[slurm_id] += 1
@@ -62,7 +63,11 @@ class Tries:
         if report is not None:  # a task counts its own timeouts, which may be the last ones allowed
             self._budget(job).used["timeout"] += report.timeouts
         failure = first_failure(self._store, missing(self._store, job))
-        verdict, message = judge(entry, report, failure, transport_log(self._desk, slurm_id))
+        said = transport_log(self._desk, slurm_id)
+        unwanted = self._desk.is_cancelled(slurm_id)
+        verdict, message = judge(entry, report, failure, said, orphan=orphan, unwanted=unwanted)
+        if report is None and verdict == "node" and said:
+            self._keep_log(job, entry, said)
         if verdict == "dependency":
             return
         if verdict == "cancelled":
@@ -86,6 +91,12 @@ class Tries:
         self.failed[job.id] = f"{cause}: {message}"
         if not explained and cause != "disk":
             record_failure(self._store, left, cause, message, log_path(self._desk.runs, job.id))
+
+    def _keep_log(self, job: Job, entry: Entry, said: str) -> None:
+        """What SLURM said of a program that never started, where people look for the program's own words."""
+        where = f" on {entry.node}" if entry.node else ""
+        with contextlib.suppress(OSError), log_path(self._desk.runs, job.id).open("a") as log:
+            log.write(f"--- SLURM job {entry.slurm_id}{where} ended before the program started\n{said}\n")
 
     def give_up(self, jobs: Sequence[Job], refusal: str) -> bool:
         """End `jobs` whose next try sbatch refuses (no node has so much memory); False for first tries."""

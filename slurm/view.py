@@ -106,6 +106,12 @@ class View:
         return line
 
 
+def failure(job: Job, state: JobState, *, runs: Path) -> Text:
+    """Why a Job failed, in a line."""
+    line = Text.assemble(("failed", "red"), f" {job.title}: {state.note}")
+    return line.append(f"; log: {log_path(runs, job.id)}")
+
+
 def _is_news(before: JobState | None, state: JobState) -> bool:
     """Whether a change is worth a line: a queue's changing reasons for not having started a job are not."""
     if before is not None and (before.phase, before.note) == (state.phase, state.note):

@@ -443,6 +443,54 @@ def test_a_cancelled_job_is_not_started_again_behind_ones_back(slurm, sweeps, be
     assert not slurm.queue()
 
 
+@pytest.mark.parametrize("by_hand", [False, True], ids=["slurm.cancel", "scancel"])
+def test_cancelled_jobs_that_had_not_begun_stay_cancelled(slurm, sweeps, bench, by_hand):
+    slurm.run("scontrol", "update", "nodename=n[1-3]", "state=drain", "reason=test")
+    parent = bench.job("parent", "train 1 0")
+    child = bench.job("child", after=[parent])
+    sweep = sweeps.start(parent, child)
+    slurm.wait_until(lambda: len(slurm.queue()) == 2)
+    if by_hand:
+        slurm.run("scancel", min(slurm.queue()))
+    else:
+        assert cancel.main([f"runs={bench.runs}"]) == 0
+    outcome = sweep.result(60)
+    assert phases(outcome) == [Phase.FAILED, Phase.BLOCKED if by_hand else Phase.FAILED]
+    assert "cancelled" in outcome.states[parent.id].note
+    slurm.wait_until(lambda: not slurm.queue(), 20)
+    slurm.run("scontrol", "update", "nodename=n[1-3]", "state=resume")
+    assert sweeps.run(parent, child).complete, "the same command submits them again"
+
+
+def test_what_keeps_a_program_from_starting_is_in_its_message_and_its_log(sweeps, bench, capsys):
+    job = bench.job("job")
+    outcome = sweeps.run(job, setup="no-such-command || exit 3")
+    assert phases(outcome) == [Phase.FAILED]
+    assert "no-such-command: command not found" in outcome.states[job.id].note
+    assert logs.main([job.runs[0].id, f"runs={bench.runs}"]) == 0
+    assert "no-such-command: command not found" in capsys.readouterr().out
+
+
+def test_a_refused_array_tells_of_the_others_that_are_queued(slurm, sweeps, bench, capsys):
+    parent = bench.job("parent", "until told")
+    greedy = bench.job("greedy", resources=Resources(cpus=1, gpus=0, memory_gb=1, minutes=9, nodes=9))
+    with pytest.raises(ValueError, match=r"sbatch: [^\n]+; 1 other job\(s\) are queued and go on") as refusal:
+        sweeps.run(parent, greedy)
+    assert str(refusal.value).count("sbatch: error") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_status_tells_of_failures_and_of_what_they_block(sweeps, bench, capsys):
+    bad = bench.job("bad", "fail bug")
+    child = bench.job("child", after=[bad])
+    sweeps.run(bad, child)
+    assert status.main([f"runs={bench.runs}"]) == 0
+    shown = capsys.readouterr().out
+    log = bench.folder(bad) / "log.txt"
+    assert f"failed {bad.title}: bug: as the script says; log: {log}" in shown
+    assert "blocked" in shown
+
+
 def test_status_and_logs_tell_of_a_running_sweep(slurm, sweeps, bench, capsys):
     job = bench.job("job", "train 30 0.1")
     child = bench.job("child", after=[job])

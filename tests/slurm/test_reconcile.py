@@ -8,7 +8,7 @@ import pytest
 from results.store import Failure
 from slurm.desk import Array, Slip
 from slurm.profile import Profile
-from slurm.reconcile import NEVER, Task, judge, reconcile, tasks_of
+from slurm.reconcile import NEVER, Task, judge, lost_parent, reconcile, tasks_of
 from slurm.scheduler import Entry, parse_queue
 from slurm.snapshot import Snapshot
 from slurm.states import Phase
@@ -156,6 +156,36 @@ def test_the_cause_of_an_end(state, told, failure, log, verdict):
 
 def test_a_lost_dependency_is_no_failure_of_the_job():
     assert judge(entry("CANCELLED", reason=NEVER, node=""), None, None, "")[0] == "dependency"
+
+
+def test_a_cancelled_task_is_an_orphan_only_where_a_parent_has_gone(bench):
+    parent = bench.job("parent")
+    child = bench.job("child", after=[parent])
+    waiting = task(child, "CANCELLED", slurm_id="7", node="")
+
+    def orphaned(*tasks, done=()):
+        seen = picture([parent, child], tasks=[*tasks, waiting], done=done)
+        assert [job for job, _ in seen.ended if job is child] == [child]
+        return lost_parent(child, waiting, seen)
+
+    assert orphaned(task(parent, "FAILED", slurm_id="6"))
+    assert orphaned(), "the parent was never seen, or is to be submitted"
+    assert orphaned(task(parent, "PENDING", slurm_id="8")), "submitted anew after the child"
+    assert not orphaned(task(parent, "RUNNING", slurm_id="6"))
+    assert not orphaned(done=ids(parent))
+
+
+def test_cancelling_what_waits_is_heeded_whoever_does_it():
+    waiting = entry("CANCELLED", node="")
+    assert judge(waiting, None, None, "", orphan=True)[0] == "dependency"
+    assert judge(waiting, None, None, "")[0] == "cancelled"
+    assert judge(waiting, None, None, "", orphan=True, unwanted=True)[0] == "cancelled"
+    assert judge(entry(""), None, None, "", unwanted=True)[0] == "cancelled", "and the queue forgot it"
+
+
+def test_what_kept_a_program_from_starting_is_said():
+    said = "/spool/slurm_script: line 9: module: command not found\n"
+    assert judge(entry("FAILED"), None, None, said)[1].endswith("on n1: " + said.strip())
 
 
 def test_a_node_that_fails_is_named():

@@ -7,7 +7,7 @@ import pytest
 from results.store import Store
 from slurm.desk import Desk, Slip
 from slurm.failures import record_failure
-from slurm.reconcile import NEVER, Task
+from slurm.reconcile import NEVER, Picture, Task
 from slurm.scheduler import Entry
 from slurm.states import RETRIES
 from slurm.task import Report
@@ -21,7 +21,8 @@ def tries(bench):
 
 def end(tries, job, state, *, slurm_id="7", node="n1", reason=""):
     entry = Entry(slurm_id=slurm_id, index=0, state=state, node=node, reason=reason)
-    tries.settle([(job, Task(slip=Slip.of(job), entry=entry))])
+    task = Task(slip=Slip.of(job), entry=entry)
+    tries.settle(Picture(states={}, ended=((job, task),)))
 
 
 def test_timeouts_that_a_task_counted_itself_are_not_granted_anew(bench, tries):
