@@ -473,7 +473,7 @@ def test_what_keeps_a_program_from_starting_is_in_its_message_and_its_log(sweeps
 
 def test_a_refused_array_tells_of_the_others_that_are_queued(slurm, sweeps, bench, capsys):
     parent = bench.job("parent", "until told")
-    greedy = bench.job("greedy", resources=Resources(cpus=1, gpus=0, memory_gb=1, minutes=9, nodes=9))
+    greedy = bench.job("greedy", resources=Resources(cpus=2, gpus=0, memory_gb=1, minutes=9))  # nodes have 1
     with pytest.raises(ValueError, match=r"sbatch: [^\n]+; 1 other job\(s\) are queued and go on") as refusal:
         sweeps.run(parent, greedy)
     assert str(refusal.value).count("sbatch: error") == 0
