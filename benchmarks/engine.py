@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from benchmarks.images import QUALITY, make_photographs, write_beton
-from benchmarks.report import Row, median_row, print_rows, write_rows
+from benchmarks.report import Row, median_row, print_rows, wait_for_gpu, write_rows
 from harness import checkpoint, models
 from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers
 from harness.inference import frozen
@@ -43,6 +43,7 @@ RESULTS = Path(__file__).parent / "results" / "engine.json"
 CANDIDATES = tuple(name for name, entry in METHODS.items() if not entry.ablation)
 REFERENCES = 8
 THREADS = 2
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
         rows += checkpoints(root, config.repeats)
     print_rows(rows)
     if not torch.cuda.is_available():
-        print("skipped, for want of a GPU: the CIFAR protocol at full length, ResNet-50 at 224 pixels")
+        print("skipped, for want of a GPU: what python -m benchmarks.gpu measures")
     write_rows(config.results, rows, threads=THREADS, quick=config.quick)
     return 0
 
@@ -143,8 +144,10 @@ def small_beton(root: Path) -> Beton:
 
 def lockstep(work: Work, rounds: int) -> list[Row]:
     """All candidates in one cohort, against one after the other, against what counting allows."""
-    numerics = Numerics(device=torch.device("cpu"))
-    feed = open_feed(work.beton, work.dataset, train=True, batch_size=work.batch_size, workers=THREADS)
+    numerics = Numerics(device=DEVICE)
+    feed = open_feed(
+        work.beton, work.dataset, train=True, batch_size=work.batch_size, workers=THREADS, device=DEVICE
+    )
     old = models.build(work.model, work.classes // 2, 100)
     references = [models.build(work.model, work.classes, 101 + i) for i in range(REFERENCES)]
 
@@ -196,9 +199,11 @@ def make_cohort(
 def train(cohort: Cohort, steps: int) -> float:
     """Seconds of so many further steps; a step's loading counts, opening an epoch does not."""
     stream = cohort.train()
+    wait_for_gpu()
     began = time.perf_counter()
     for _ in range(steps):
         next(stream)
+    wait_for_gpu()
     seconds = time.perf_counter() - began
     stream.close()  # type: ignore[attr-defined]
     return seconds
@@ -240,12 +245,15 @@ class Units:
             began = time.perf_counter()
             batch = next(batches)
             self._normalise(batch.images)
+            wait_for_gpu()
             return batch, time.perf_counter() - began
 
 
 def timed(work: Callable[[], object]) -> float:
+    wait_for_gpu()
     began = time.perf_counter()
     work()
+    wait_for_gpu()
     return time.perf_counter() - began
 
 
@@ -253,7 +261,7 @@ def against_the_usual_way(root: Path, rounds: int) -> list[Row]:
     """One cohort of eight, against `benchmarks.plain` once for each of them."""
     name = "32x32, ResNet-18, batch 128, eight candidates"
     work = next(w for w in works(root, quick=True) if w.batch_size == 128)
-    numerics = Numerics(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    numerics = Numerics(device=DEVICE)
     feed = open_feed(
         work.beton,
         work.dataset,

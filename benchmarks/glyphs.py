@@ -22,7 +22,7 @@ from harness.plan import Model
 from harness.recipes import DATASET_RECIPES
 from harness.words import command, parse
 from loaders.betons import ensure_beton
-from loaders.datasets import DATASETS
+from loaders.datasets import DATASETS, PART_FOLDERS
 from loaders.feeds import Feed, open_feed
 from methods import METHODS
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
             batch_size=recipe.batch_size if part == "train" else 1000,
             device=device,
         )
-        for part in ("train", "test")  # type: ignore[assignment]
+        for part in PART_FOLDERS
     }
     normalise = Normalise(GLYPHS.mean, GLYPHS.std, numerics)
     network = models.build(Model(arch="resnet18", stem="imagenet"), 100, config.seed)

@@ -31,7 +31,8 @@ def one_photograph(source: NDArray[np.uint8], rng: np.random.Generator) -> NDArr
         source[top : top + height, left : left + width], (500, 375), interpolation=cv2.INTER_AREA
     )
     noisy = part * rng.uniform(0.8, 1.2) + rng.normal(0, 14, part.shape)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(noisy, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def encode_plain(pixels: NDArray[np.uint8]) -> bytes:

@@ -202,7 +202,7 @@ def cpu_seconds() -> float:
     """Processor time of this process and of its children."""
     this = psutil.Process()
     times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
-    return sum(spent.user + spent.system for spent in times)
+    return float(sum(spent.user + spent.system for spent in times))
 
 
 def our_feed(beton: Beton, dataset: datasets.Dataset, batch_size: int, kind: Kind) -> Callable[[], int]:

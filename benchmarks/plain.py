@@ -51,19 +51,21 @@ def loss(
     name: str, z: Tensor, y: Tensor, old: nn.Module, references: list[nn.Module], images: Tensor
 ) -> Tensor:
     """The candidate's loss on one batch, written out."""
-    ce = F.cross_entropy(z, y)
+    ce: Tensor = F.cross_entropy(z, y)
     if name == "none":
         return ce
     with torch.no_grad():
-        o = old(images)
+        o: Tensor = old(images)
         others = [reference(images) for reference in references]
     right = (o.argmax(1) == y).float()
     if name == "pct-naive":
-        return ce + (right * F.cross_entropy(z, y, reduction="none")).mean()
+        twice: Tensor = F.cross_entropy(z, y, reduction="none")
+        return ce + (right * twice).mean()
     if name.startswith("elodi"):
         n = torch.stack(others).mean(0)
         return ce + 0.6 * 0.5 * (z[:, :OLD_CLASSES] - o).square().mean() + 0.4 * 0.5 * (z - n).square().mean()
-    total = F.cross_entropy(z + 4.0 * (torch.arange(CLASSES) >= OLD_CLASSES), y) if "mpt" in name else ce
+    new_classes = torch.arange(CLASSES, device=z.device) >= OLD_CLASSES
+    total = F.cross_entropy(z + 4.0 * new_classes, y) if "mpt" in name else ce
     for student, teacher in [(z[:, :OLD_CLASSES], o), *((z, n) for n in others)]:
         weight = 1 + 5 * (teacher.argmax(1) == y).float()
         if name.endswith("kl"):
@@ -90,7 +92,7 @@ def main(name: str, folder: str) -> None:
         images, targets = images.to(device), targets.to(device)
         optimizer.zero_grad()
         value = loss(name, student(images), targets, old, references, images)
-        value.backward()
+        torch.autograd.backward(value)
         optimizer.step()
         value.item()
         seconds.append(time.perf_counter() - began)

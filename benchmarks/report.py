@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -75,6 +76,12 @@ def describe_machine() -> dict[str, object]:
         "machine": {"processor": model, "cores": cores(), "system": platform.system()},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }
+
+
+def wait_for_gpu() -> None:
+    """Until a GPU, where there is one, has done all that it was asked for; then the time may be read."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def cores() -> int:
