@@ -351,7 +351,7 @@ def checkpoints(root: Path, rounds: int) -> list[Row]:
         torch.zeros(8, 3, 32, 32), torch.zeros(8, dtype=torch.int64), (None, ()), epoch=0, lr=0.01, poll=True
     )
     attempt = Store(root / "runs").begin("benchmark")
-    writer = checkpoint.Writer()
+    writer = checkpoint.Writer({})
     waits, whole = [], []
     for _ in range(max(3, rounds)):
         began = time.perf_counter()

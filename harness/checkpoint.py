@@ -1,7 +1,8 @@
 """Checkpoints: written in the background from a copy, checked by a checksum, the previous one kept.
 
-A run has two files, and a new checkpoint replaces the older of them in one rename. A file is the SHA-256
-of what follows, a sequence number of eight bytes, and the state as `torch.save` writes it.
+A run has two files. The one that holds the newest point which all runs of the cohort share is never
+touched: a new checkpoint replaces the other, in one rename. A file is the SHA-256 of what follows, and the
+state as `torch.save` writes it.
 """
 
 from __future__ import annotations
@@ -20,21 +21,20 @@ from results.store import Attempt
 
 FILES = ("checkpoint-a.pt", "checkpoint-b.pt")
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_HEADER_BYTES = _DIGEST_BYTES + 8
 
 
-def load(folder: Path) -> list[dict[str, Any]]:
-    """The whole checkpoints of a run, the newest first; torn and bit-flipped ones are passed over."""
-    found: list[tuple[int, dict[str, Any]]] = []
+def load(folder: Path) -> dict[str, dict[str, Any]]:
+    """The whole checkpoints of a run by their file's name; torn and bit-flipped ones are passed over."""
+    found: dict[str, dict[str, Any]] = {}
     for name in FILES:
         try:
             data = (folder / name).read_bytes()
         except FileNotFoundError:
             continue
         if hashlib.sha256(data[_DIGEST_BYTES:]).digest() == data[:_DIGEST_BYTES]:
-            payload = io.BytesIO(data[_HEADER_BYTES:])
-            found.append((_sequence(data), torch.load(payload, map_location="cpu", weights_only=True)))
-    return [state for _, state in sorted(found, key=lambda entry: -entry[0])]
+            payload = io.BytesIO(data[_DIGEST_BYTES:])
+            found[name] = torch.load(payload, map_location="cpu", weights_only=True)
+    return found
 
 
 def remove(folder: Path) -> None:
@@ -44,11 +44,13 @@ def remove(folder: Path) -> None:
 
 
 class Writer:
-    """Writes checkpoints one after the other while training goes on."""
+    """Writes a cohort's checkpoints one after the other while training goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Mapping[Path, str]) -> None:
+        """`kept`: by folder of a run the file that holds the point from which the cohort goes on, if any."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        self._kept = dict(kept)
         self.complaint = ""
         """Why the last checkpoint could not be written, empty if it was."""
 
@@ -60,7 +62,7 @@ class Writer:
         """
         self.wait()
         copies = {attempt: _copy(state) for attempt, state in states.items()}
-        self._pending = self._pool.submit(_write_all, copies)
+        self._pending = self._pool.submit(self._write, copies)
 
     def wait(self) -> None:
         """Until nothing is left to write. A full disk is a complaint, not an error: training can go on.
@@ -82,28 +84,16 @@ class Writer:
         self.wait()
         self._pool.shutdown()
 
-
-def _write_all(states: Mapping[Attempt, Mapping[str, Any]]) -> None:
-    for attempt, state in states.items():
-        sequences = {name: _sequence(_header(attempt.folder / name)) for name in FILES}
-        oldest = min(FILES, key=lambda name: sequences[name])
-        payload = io.BytesIO()
-        torch.save(dict(state), payload)
-        content = (max(sequences.values()) + 1).to_bytes(8, "little") + payload.getvalue()
-        attempt.write(oldest, hashlib.sha256(content).digest() + content)
-
-
-def _header(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_HEADER_BYTES)
-    except FileNotFoundError:
-        return b""
-
-
-def _sequence(data: bytes) -> int:
-    """The number in a file's header; 0 for what has none."""
-    return int.from_bytes(data[_DIGEST_BYTES:_HEADER_BYTES], "little")
+    def _write(self, states: Mapping[Attempt, Mapping[str, Any]]) -> None:
+        """All, or none as far as the next start is concerned: then alone the new files become those kept."""
+        written: dict[Path, str] = {}
+        for attempt, state in states.items():
+            name = FILES[self._kept.get(attempt.folder) == FILES[0]]
+            payload = io.BytesIO()
+            torch.save(dict(state), payload)
+            attempt.write(name, hashlib.sha256(payload.getvalue()).digest() + payload.getvalue())
+            written[attempt.folder] = name
+        self._kept |= written
 
 
 def _copy(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,11 @@ from loaders.datasets import DATASETS, Dataset, Encoding, class_count, fingerpri
 from methods import METHODS
 
 GROUPS = ("all", "ablations")
+OF_NO_TABLE = frozenset(
+    {"experiment", "download", "device", "precision", "compile", "deterministic", "sync_batchnorm", "loader"}
+    | {"workers", "cluster", "profile", "wait", "cohort", "plan"}
+)
+"""Settings that hold for a whole sweep: a list of them would make no tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +89,8 @@ class SweepConfig:
     sync_batchnorm: bool = True
     """Of a run on several GPUs, whether BatchNorm sees the whole batch, as on one."""
     loader: Literal["auto", "stream", "resident", "torch"] = "auto"
-    """FFCV from disk, the whole set on the device, or torchvision's DataLoader; the pixels are the same."""
+    """FFCV from disk, or the whole set on the device, the pixels are the same; torch is torchvision's
+    DataLoader, whose random crops are its own, so that its runs are others."""
     workers: int | None = None
     """Threads or processes that load (default: the cores of the job)."""
     cluster: Literal["auto", "slurm", "local", "inline"] = "auto"
@@ -106,7 +113,7 @@ class SweepConfig:
         _refuse_repeats("seeds", self.seeds)
         if min(self.seeds) < 0:
             raise ValueError(f"seeds={min(self.seeds)}: must be 0 or more")
-        if not self.old_classes > 0:
+        if not (self.old_classes > 0 and math.isfinite(self.old_classes)):
             raise ValueError(
                 f"old_classes={self.old_classes:g}: expected a fraction of the classes or a count"
             )
@@ -145,13 +152,15 @@ def read(argv: Sequence[str]) -> Sweep:
     hyper = {key: value for key, value in given.items() if key not in own}
     configs = [
         words.build(SweepConfig, combination)
-        for combination in words.grid(SweepConfig, {k: v for k, v in given.items() if k in own})
+        for combination in words.grid(
+            SweepConfig, {k: v for k, v in given.items() if k in own}, single=OF_NO_TABLE
+        )
     ]
     methods = sorted({name for config in configs for name in chosen(config.methods)})
     changes = read_hyperparameters(hyper, methods)
     return Sweep(
         config=configs[0],
-        settings=tuple(setting(config, changes) for config in configs),
+        settings=tuple(dict.fromkeys(setting(config, changes) for config in configs)),
         encodings=tuple(dict.fromkeys(map(encoding, configs))),
         slurm={key.removeprefix("slurm."): value for key, value in slurm.items()},
     )
@@ -212,11 +221,15 @@ def setting(config: SweepConfig, changes: Mapping[str, Mapping[str, list[Any]]])
     dataset = DATASETS[config.dataset]
     arch = config.arch or dataset.arch
     old_arch = config.old_arch or arch
-    overrides = {
+    overrides: dict[str, Any] = {
         name: getattr(config, name)
         for name in ("epochs", "batch_size", "lr", "weight_decay")
         if getattr(config, name) is not None
     }
+    if config.loader == "torch":
+        overrides["draws"] = "torchvision"
+    if config.loader == "resident" and dataset.augmentation.kind != "pad-crop":
+        raise ValueError(f"loader=resident: {dataset.name} has images of many sizes (use loader=stream)")
     variants = [
         variant
         for method in chosen(config.methods)
@@ -227,13 +240,20 @@ def setting(config: SweepConfig, changes: Mapping[str, Mapping[str, list[Any]]])
             f"arch={arch} old_arch={old_arch}: a frozen backbone's features serve old and new model alike, "
             "so both must be of that architecture"
         )
+    split, old_recipe = _split(config, dataset), recipe_for(config.dataset, old_arch, overrides)
+    if dataset.classes and dataset.train_samples:
+        seen = round(dataset.train_samples * split.old_classes / dataset.classes * split.old_data)
+        if seen < old_recipe.batch_size:
+            raise ValueError(
+                f"batch_size={old_recipe.batch_size}: the old model is trained on about {seen} images"
+            )
     return Setting(
         dataset=config.dataset,
         data=fingerprint(dataset, config.data, encoding(config)),
-        split=_split(config, dataset),
+        split=split,
         old_model=_model(old_arch, config),
         model=_model(arch, config),
-        old_recipe=recipe_for(config.dataset, old_arch, overrides),
+        old_recipe=old_recipe,
         recipe=recipe_for(config.dataset, arch, overrides),
         variants=tuple(variants),
         seeds=config.seeds,

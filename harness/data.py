@@ -65,15 +65,18 @@ def open_data(
     numerics: Numerics,
     cpus: int,
     progress: ProgressWriter,
+    check: Callable[[], None],
     world: World = ALONE,
 ) -> Data:
     """Build what is missing and open the feeds for `run`, and all that share its stream.
+
+    `check` is called now and then while images are built, and may raise to end it.
 
     Raises:
         ValueError: the data is not there, or not as it was when the run was planned.
     """
     dataset = DATASETS[run.dataset]
-    betons = {part: _beton(run, part, dataset, execution, progress) for part in ("train", "test")}
+    betons = {part: _beton(run, part, dataset, execution, progress, check) for part in ("train", "test")}
     names = betons["test"].manifest.classes
     ranks = class_ranks(len(names), run.split.class_order)
     pretrained = ARCHITECTURES[run.model.arch].pretrained is not None
@@ -108,7 +111,7 @@ def open_data(
             ranks=ranks,
             device=numerics.device,
             workers=workers,
-            kind=execution.loader,
+            kind="torch" if run.recipe.draws == "torchvision" else execution.loader,
             shard=shard,
         )
 
@@ -123,10 +126,18 @@ def open_data(
     )
 
 
-def _beton(run: Run, part: str, dataset: Dataset, execution: Execution, progress: ProgressWriter) -> Beton:
+def _beton(
+    run: Run,
+    part: str,
+    dataset: Dataset,
+    execution: Execution,
+    progress: ProgressWriter,
+    check: Callable[[], None],
+) -> Beton:
     data = Path(execution.data) if execution.data else None
 
     def report(done: int, total: int) -> None:
+        check()
         if progress.due():
             progress.say(state="starting", message=f"building {part}.beton: {done} of {total}")
 

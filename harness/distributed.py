@@ -90,14 +90,13 @@ ALONE = World()
 
 
 @contextmanager
-def joined() -> Iterator[World]:
-    """Meet the other processes, if the environment tells of any."""
+def joined(*, cuda: bool) -> Iterator[World]:
+    """Meet the other processes, if the environment tells of any; to train on GPUs with `cuda`."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE
         return
     world = World(rank=int(os.environ["RANK"]), size=size, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
-    cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(world.local_rank)
     dist.init_process_group("nccl" if cuda else "gloo")

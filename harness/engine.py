@@ -185,12 +185,15 @@ class Student:
         self._sums = None
 
     def state(self) -> dict[str, Any]:
-        """All that decides what the student does next, as references to living tensors."""
+        """All that decides what the student does next, as references to living tensors.
+
+        Of several processes all must ask for it in the middle of an epoch, whose sums are added up.
+        """
         return {
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "sums": self._sums,
+            "sums": None if self._sums is None else self._world.sum(self._sums.clone()),
             "names": list(self._names),
             "good_steps": self._good_steps,
             "history": list(self.history),
@@ -200,9 +203,12 @@ class Student:
         """Go on from what `state` gave."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty unless it was fp16 that wrote it
+            self._scaler.load_state_dict(state["scaler"])
         device = self._numerics.device
         self._sums = None if state["sums"] is None else state["sums"].to(device)
+        if self._sums is not None and not self._world.first:
+            self._sums.zero_()  # the first process goes on with everybody's
         self._names = tuple(state["names"])
         self._good_steps = state["good_steps"].to(device)
         self.history = list(state["history"])

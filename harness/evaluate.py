@@ -29,6 +29,10 @@ class Answers:
     files: Mapping[str, bytes]
 
 
+class NotFinite(ArithmeticError):  # noqa: N818
+    """A network that has trained to the end gives answers that are no numbers."""
+
+
 def evaluate(
     run: Run,
     network: nn.Module,
@@ -37,8 +41,14 @@ def evaluate(
     old: Predictions | None,
     world: World = ALONE,
 ) -> Answers:
-    """Test `network`; a candidate is compared with the predictions of the `old` model."""
+    """Test `network`; a candidate is compared with the predictions of the `old` model.
+
+    Raises:
+        NotFinite: its logits are not numbers.
+    """
     logits, targets, indices = predict(network, data.test, data.normalise, numerics, world)
+    if not logits.isfinite().all():
+        raise NotFinite("the logits of test images are not finite after training")
     predictions = Predictions.from_logits(
         index=indices.numpy(), target=targets.numpy(), logits=logits.numpy()
     )

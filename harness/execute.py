@@ -7,18 +7,15 @@ has a record, 75 when it was told to stop and can go on from its checkpoint, 1 f
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import resource
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import filelock
@@ -28,16 +25,16 @@ from torch import nn
 from harness import checkpoint, environment, jobfile, models
 from harness.data import open_data
 from harness.distributed import World, joined
+from harness.endings import ParentMissing, Stop, Stopped, failures_recorded
 from harness.engine import Cohort, Numerics, Position, Student, Teachers
-from harness.evaluate import evaluate
+from harness.evaluate import NotFinite, evaluate
 from harness.plan import Job, Run
 from harness.progress import ProgressWriter
 from methods import METHODS, Method
 from results.predictions import Predictions
-from results.store import Attempt, Cause, Failure, Record, StaleAttempt, Store
+from results.store import Attempt, Record, Store
 
 DONE, FAILED, INTERRUPTED = 0, 1, 75
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 STOP_POLL_STEPS = 20  # how often several processes agree on whether to stop, which waits for all
 LONG_EPOCH_S = 600.0  # epochs longer than this are checkpointed in the middle too
 
@@ -50,7 +47,8 @@ def run_job(folder: Path) -> int:
     job, execution = jobfile.read(folder)
     torch.set_num_threads(max(1, job.resources.cpus))
     store = Store(execution.runs)
-    with Stop() as stop, joined() as world, ExitStack() as held:
+    cuda = execution.device != "cpu" and torch.cuda.is_available()
+    with Stop() as stop, joined(cuda=cuda) as world, ExitStack() as held:
         progress = ProgressWriter(folder, speaks=world.first)
         if not world.from_first(not world.first or _lock(held, job, store, stop, progress)):
             return INTERRUPTED
@@ -60,34 +58,14 @@ def run_job(folder: Path) -> int:
             return DONE
         attempts = {run.id: store.begin(run.id) for run in missing} if world.first else {}
         progress.say(state="starting", attempt=max((a.number for a in attempts.values()), default=0))
-        with _failures_recorded(attempts, store, folder, progress):
-            work = _Work(missing, attempts, execution, store, progress, world, cpus=job.resources.cpus)
+        finished = False
+        with failures_recorded(attempts, store, folder, progress, world), contextlib.suppress(Stopped):
+            work = _Work(missing, attempts, execution, store, progress, world, stop, cpus=job.resources.cpus)
             finished = work.train(stop)
             if finished:
                 work.publish()
         progress.say(state="done" if finished else "stopped")
         return DONE if finished else INTERRUPTED
-
-
-class Stop:
-    """Set by the signals that ask a Job to write a checkpoint and end."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> Stop:
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._old[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
 
 
 def _lock(held: ExitStack, job: Job, store: Store, stop: Stop, progress: ProgressWriter) -> bool:
@@ -104,45 +82,6 @@ def _lock(held: ExitStack, job: Job, store: Store, stop: Stop, progress: Progres
     return not stop.asked
 
 
-@contextmanager
-def _failures_recorded(
-    attempts: Mapping[str, Attempt], store: Store, folder: Path, progress: ProgressWriter
-) -> Iterator[None]:
-    """Leave a Failure in the folder of every run that has no record when the block raises."""
-    try:
-        yield
-    except StaleAttempt:
-        raise  # the newer attempt speaks for the run
-    except Exception as error:
-        words = " ".join(str(error).split())[:500]
-        message = words if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {words}"
-        progress.say(state="failed", message=message)
-        for run_id, attempt in attempts.items():
-            if store.read(run_id) is not None:  # it was whole before its sibling failed
-                continue
-            failure = Failure(
-                attempt=attempt.number, cause=_cause(error), message=message, log=str(folder / "log.txt")
-            )
-            # A full disk, say, refuses this too: the first error is the one to show.
-            with contextlib.suppress(OSError, StaleAttempt):
-                attempt.fail(failure)
-        raise
-
-
-class ParentMissing(ValueError):  # noqa: N818
-    """A run that this one learns from has no valid record."""
-
-
-def _cause(error: Exception) -> Cause:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "memory"
-    if isinstance(error, ParentMissing):
-        return "parent"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "disk"
-    return "data" if isinstance(error, ValueError | OSError) else "bug"
-
-
 class _Work:
     """The runs of a Job that are to be trained, from data to records."""
 
@@ -154,20 +93,25 @@ class _Work:
         store: Store,
         progress: ProgressWriter,
         world: World,
+        stop: Stop,
         *,
         cpus: int,
     ) -> None:
         self._world = world
-        self._runs = runs
         self._attempts = attempts
         self._execution = execution
         self._store = store
         self._progress = progress
+        self._orphans: dict[str, ParentMissing] = {}
+        self._runs = [run for run in runs if self._has_parents(run)]
+        if not self._runs:
+            raise next(iter(self._orphans.values()))
+        first = self._runs[0]
         self._numerics = _numerics(execution)
-        self._data = open_data(runs[0], execution, self._numerics, cpus, progress, world)
-        self._students = [self._student(run) for run in runs]
+        self._data = open_data(first, execution, self._numerics, cpus, progress, stop.check, world)
+        self._students = [self._student(run) for run in self._runs]
         self._earlier_s = 0.0
-        first = runs[0]
+        self._kept: dict[Path, str] = {}
         self._cohort = Cohort(
             self._students,
             self._teachers(),
@@ -184,7 +128,7 @@ class _Work:
     def train(self, stop: Stop) -> bool:
         """Train to the end; False when told to stop, with a checkpoint written."""
         began = saved = time.monotonic()
-        writer = checkpoint.Writer()
+        writer = checkpoint.Writer(self._kept)
         try:
             for position in self._cohort.train():
                 now = time.monotonic()
@@ -194,28 +138,38 @@ class _Work:
                     self._say(position, writer.complaint)
                 limit = self._execution.checkpoint_s if position.batch == 0 else LONG_EPOCH_S
                 self._publish_diverged()
-                stopped = self._stopped(stop, position)
-                if stopped or now - saved > limit:
+                stopped = self._agreed(stop.asked, position)
+                due = now - saved > limit
+                if stopped or (due if position.batch == 0 else self._agreed(due, position)):
                     writer.save(self._states(position))
                     saved = now
                 if stopped:
                     return False
         finally:
             writer.close()
+            if writer.complaint:
+                self._progress.say(message=writer.complaint)
+                print(writer.complaint, flush=True)
         return True
 
-    def _stopped(self, stop: Stop, position: Position) -> bool:
-        """Whether a process was told to stop; several processes ask each other now and then only."""
+    def _agreed(self, flag: bool, position: Position) -> bool:
+        """Whether any process wants it; several processes ask each other now and then only."""
         if self._world.size > 1 and position.batch % STOP_POLL_STEPS:
             return False
-        return self._world.any(stop.asked)
+        return self._world.any(flag)
 
     def publish(self) -> None:
-        """Evaluate every student that has not diverged, and write its record."""
+        """Evaluate every student that has not diverged, and write its record.
+
+        Raises:
+            ParentMissing: runs of the Job were left out for want of a parent; all others have their records.
+        """
         self._progress.say(state="evaluating", message="")
         for run, student in zip(self._runs, self._students, strict=True):
             if student.diverged_at is None:
                 self._publish_trained(run, student)
+        if self._orphans:
+            raise next(iter(self._orphans.values()))
 
     def _publish_diverged(self) -> None:
         """Write the records of students that have just diverged, which keep their checkpoints."""
@@ -229,7 +183,12 @@ class _Work:
     def _publish_trained(self, run: Run, student: Student) -> None:
         began = time.monotonic()
         old = self._old_predictions(run)
-        answers = evaluate(run, student.network, self._data, self._numerics, old, self._world)
+        try:
+            answers = evaluate(run, student.network, self._data, self._numerics, old, self._world)
+        except NotFinite as error:
+            if self._world.first:
+                self._publish(run, student, self._attempts[run.id], state="diverged", reason=str(error))
+            return
         if not self._world.first:
             return
         attempt = self._attempts[run.id]
@@ -261,6 +220,8 @@ class _Work:
             environment=environment.describe(self._numerics.device)
             | {
                 "precision": self._numerics.precision,
+                "compile": self._numerics.compile,
+                "sync_batchnorm": self._numerics.sync_batchnorm,
                 "cohort": len(self._runs),
                 "processes": self._world.size,
             }
@@ -278,12 +239,15 @@ class _Work:
         return self._store.predictions(self._parent(run.parents[0]))
 
     def _student(self, run: Run) -> Student:
-        network = models.build(run.model, run.trained_classes, run.stream_key)
-        return Student(network, _method(run), run.recipe, run.split.old_classes, self._numerics, self._world)
+        network, method = models.build(run.model, run.trained_classes, run.stream_key), _method(run)
+        if self._world.size > 1 and not method.divisible:
+            raise ValueError(f"{run.label}: its loss cannot be divided among processes: train it on one GPU")
+        return Student(network, method, run.recipe, run.split.old_classes, self._numerics, self._world)
 
     def _teachers(self) -> Teachers:
         """Those that any student's loss reads; the first references serve all."""
         methods = [student.method for student in self._students]
+        assert len({run.parents[:1] for run in self._runs}) == 1, "one stream, one old model"
         old = [run for run, method in zip(self._runs, methods, strict=True) if method.uses_old]
         most = max(self._runs, key=lambda run: len(run.parents))
         count = max(method.references for method in methods)
@@ -292,6 +256,16 @@ class _Work:
             [self._load(parent) for parent in most.parents[1 : 1 + count]],
             self._numerics,
         )
+
+    def _has_parents(self, run: Run) -> bool:
+        """Whether the run's parents have records; where one has none, that is this run's failure alone."""
+        try:
+            for parent in run.parents:
+                self._parent(parent)
+        except ParentMissing as error:
+            self._orphans[run.id] = error
+            return False
+        return True
 
     def _load(self, run_id: str) -> nn.Module:
         record = self._parent(run_id)
@@ -310,31 +284,36 @@ class _Work:
 
     def _states(self, position: Position) -> dict[Attempt, dict[str, Any]]:
         train_s = self._earlier_s + self._trained_s
+        pairs = zip(self._runs, self._students, strict=True)
+        states = {run: student.state() for run, student in pairs if student.diverged_at is None}
+        if not self._world.first:  # it took part in adding up, and writes nothing
+            return {}
         return {
             self._attempts[run.id]: {
                 "epoch": position.epoch,
                 "batch": position.batch,
                 "train_s": train_s,
-                "student": student.state(),
+                "student": state,
             }
-            for run, student in zip(self._runs, self._students, strict=True)
-            if student.diverged_at is None and self._world.first
+            for run, state in states.items()
         }
 
     def _resume(self) -> Position:
         """Load the newest point that all students have a checkpoint of; the beginning if there is none."""
-        found = [
-            {(state["epoch"], state["batch"]): state for state in checkpoint.load(self._store.folder(run.id))}
-            for run in self._runs
-        ]
+        found = []
+        for run in self._runs:
+            files = checkpoint.load(self._store.folder(run.id))
+            found.append({(state["epoch"], state["batch"]): (name, state) for name, state in files.items()})
         common = set.intersection(*(set(points) for points in found))
         newest = self._world.from_first(max(common, default=None))
         if newest is None:
             return Position()
         epoch, batch = newest
-        for student, points in zip(self._students, found, strict=True):
-            student.load(points[epoch, batch]["student"])
-        self._earlier_s = found[0][epoch, batch]["train_s"]
+        for run, student, points in zip(self._runs, self._students, found, strict=True):
+            name, state = points[epoch, batch]
+            student.load(state["student"])
+            self._kept[self._store.folder(run.id)] = name
+            self._earlier_s = state["train_s"]
         print(f"goes on from epoch {epoch}, batch {batch}", flush=True)
         return Position(epoch=epoch, batch=batch)
 

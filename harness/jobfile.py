@@ -26,7 +26,8 @@ class Execution:
     download: bool = False
     weights: str | None = None
     device: str = "auto"
-    loader: Literal["auto", "stream", "resident", "torch"] = "auto"
+    loader: Literal["auto", "stream", "resident"] = "auto"
+    """Of runs whose recipe does not ask for torchvision's."""
     workers: int | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False

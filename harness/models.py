@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,10 +56,7 @@ def backbone(model: Model, weights: Path | None) -> nn.Module:
     name = ARCHITECTURES[model.arch].pretrained
     assert name is not None
     entry = torchvision.models.get_model_weights(model.arch)[name]
-    if weights is not None:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    else:
-        state = _downloaded(model.arch, entry)
+    state = _from_file(weights, model) if weights is not None else _downloaded(model.arch, entry)
     network: Any = torchvision.models.get_model(model.arch, weights=None)
     try:
         network.load_state_dict(state)
@@ -64,6 +64,16 @@ def backbone(model: Model, weights: Path | None) -> nn.Module:
         raise ValueError(f"weights={weights}: not a state dict of torchvision's {model.arch}") from error
     network.heads = nn.Identity()
     return Resized(network, ARCHITECTURES[model.arch].size)
+
+
+def _from_file(path: Path, model: Model) -> Any:
+    data = path.read_bytes()
+    if model.weights != f"sha256-{hashlib.sha256(data).hexdigest()}":
+        raise ValueError(f"weights={path}: the file is another than when the run was planned")
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"weights={path}: not a file of weights that torch.save has written") from error
 
 
 def _downloaded(arch: str, entry: Any) -> Any:

@@ -38,6 +38,8 @@ class Split:
     def __post_init__(self) -> None:
         if not 2 <= self.old_classes <= self.classes:  # of one class there is nothing to tell apart
             raise ValueError(f"old_classes={self.old_classes}: must lie in 2..{self.classes}")
+        if self.class_order is not None and not 0 <= self.class_order < 2**63:
+            raise ValueError(f"class_order={self.class_order}: must be 0 or more")
         if not 0 < self.old_data <= 1:
             raise ValueError(f"old_data={self.old_data}: must lie in (0, 1]")
 
@@ -156,8 +158,8 @@ class Run:
 
     @property
     def stream(self) -> tuple[Any, ...]:
-        """Runs with equal streams see the same batches and may train in lockstep."""
-        who = (self.role, self.index, self.seed)
+        """Runs with equal streams see the same batches and the same old model, and may train in lockstep."""
+        who = (self.role, self.index, self.seed, *self.parents[:1])
         return (*who, self.dataset, self.data, self.split, self.model, self.recipe)
 
 
@@ -296,10 +298,13 @@ def group(
         streams.setdefault(run.stream, []).append(run)
     job_of: dict[str, str] = {}
     jobs: list[Job] = []
+    asked = {run.id for run in runs}
     for members in streams.values():
         for part in _chunks(members, cohort(members[0])):
-            parents = dict.fromkeys(job_of[p] for run in part for p in run.parents if p in job_of)
-            job = Job(runs=tuple(part), after=tuple(parents), resources=resources(part))
+            parents = dict.fromkeys(p for run in part for p in run.parents if p in asked)
+            assert parents.keys() <= job_of.keys(), "parents come before children"
+            after = tuple(dict.fromkeys(job_of[p] for p in parents))
+            job = Job(runs=tuple(part), after=after, resources=resources(part))
             jobs.append(job)
             job_of |= {run.id: job.id for run in part}
     return tuple(jobs)

@@ -29,8 +29,10 @@ def estimate(runs: Sequence[Run], *, image_size: int, train_samples: int, gpu: b
     first = runs[0]
     forward = forward_gflops(first.model, image_size)
     teachers = max((len(run.parents) for run in runs), default=0)
-    work = forward * (3 * len(runs) + teachers) * train_samples * first.recipe.epochs
-    minutes = work / (GPU_GFLOPS if gpu else CPU_GFLOPS) / 60
+    passes = (3 * len(runs) + teachers) * first.recipe.epochs
+    if ARCHITECTURES[first.model.arch].pretrained:  # a frozen backbone sees every image once, in its own size
+        forward, passes = forward_gflops(first.model, ARCHITECTURES[first.model.arch].size), 1
+    minutes = forward * passes * train_samples / (GPU_GFLOPS if gpu else CPU_GFLOPS) / 60
     weights_gb = ARCHITECTURES[first.model.arch].megabytes / 1000
     return Resources(
         cpus=8 if gpu else 1,

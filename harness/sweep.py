@@ -18,7 +18,7 @@ from harness import config, jobfile, resources, words
 from harness.config import Sweep, SweepConfig
 from harness.experiments import find
 from harness.plan import Job, Resources, Run, Setting, expand, group
-from loaders.datasets import DATASETS, require_files
+from loaders.datasets import DATASETS, require_files, train_count
 from results.board import comparisons
 from results.grid import show
 from results.leaderboard import tables
@@ -101,9 +101,8 @@ def make_jobs(runs: Sequence[Run], asked: SweepConfig) -> tuple[Job, ...]:
 
     def needs(members: Sequence[Run]) -> Resources:
         dataset = DATASETS[members[0].dataset]
-        return resources.estimate(
-            members, image_size=dataset.image_size, train_samples=dataset.train_samples or 0, gpu=gpu
-        )
+        samples = train_count(dataset, asked.data)
+        return resources.estimate(members, image_size=dataset.image_size, train_samples=samples, gpu=gpu)
 
     return group(runs, cohort=cohort, resources=needs)
 
@@ -151,7 +150,7 @@ def execution(sweep: Sweep) -> jobfile.Execution:
         download=asked.download,
         weights=str(asked.weights.absolute()) if asked.weights else None,
         device=asked.device,
-        loader=asked.loader,
+        loader="auto" if asked.loader == "torch" else asked.loader,
         workers=asked.workers,
         precision=asked.precision,
         compile=asked.compile == "true",

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -97,14 +97,19 @@ def value(key: str, text: str, hint: Any) -> Any:
         raise ValueError(f"{key}={text}: expected {_expected(hint)}") from None
 
 
-def grid(cls: type[Any], words: Mapping[str, str]) -> list[dict[str, str]]:
+def grid(cls: type[Any], words: Mapping[str, str], *, single: Collection[str] = ()) -> list[dict[str, str]]:
     """Every combination of the values of comma lists given to settings that hold a single value.
 
     `lr=0.1,0.2 seeds=0,1` -> two dicts where `lr` is scalar and `seeds` a tuple in `cls`.
+
+    Raises:
+        ValueError: a list for one of the settings in `single`.
     """
     hints = get_type_hints(cls)
 
     def values(key: str, text: str) -> list[str]:
+        if key in single and "," in text:
+            raise ValueError(f"{key}={text}: takes one value for the whole sweep")
         scalar = key in hints and get_origin(hints[key]) is not tuple and Path not in _members(hints[key])
         return text.split(",") if scalar else [text]
 

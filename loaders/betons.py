@@ -184,6 +184,12 @@ def _build(
     """Write beton and manifest; the caller holds the lock."""
     _sweep_leftovers(path)
     total, converted, rejected = len(source.labels), Counter[str](), list[str]()
+    known = dataset.train_samples if part == "train" else dataset.test_samples
+    if known not in (None, total):
+        raise ValueError(
+            f"{dataset.name} has {known:,} {part} images, and here are {total:,} "
+            "(dataset=folder takes any number)"
+        )
     with _replacing(path) as unfinished, unfinished.open("wb") as file:
         writer = BetonWriter(file, most=total, largest=largest_bytes(source, encoding))
         with contextlib.closing(_encoded(source, encoding, workers)) as samples:

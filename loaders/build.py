@@ -15,7 +15,8 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness.words import command, parse
+from harness.recipes import ARCHITECTURES
+from harness.words import command, nearest, parse
 from loaders.betons import Beton, Report, ensure_beton, file_digest
 from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, find
 
@@ -49,6 +50,8 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         self.entry  # noqa: B018  # raises for one that does not exist
+        if self.arch is not None and self.arch not in ARCHITECTURES:
+            raise ValueError(f"unknown architecture '{self.arch}'{nearest(self.arch, ARCHITECTURES)}")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers={self.workers}: must be 1 or more")
 

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -238,6 +239,14 @@ def class_count(dataset: Dataset, data: Path | None = None) -> int:
         ValueError: a folder that does not hold what the dataset needs.
     """
     return len(folder_classes(dataset, data)) if dataset.classes is None else dataset.classes
+
+
+@cache
+def train_count(dataset: Dataset, data: Path | None) -> int:
+    """How many training images there are; a look into the folder where the dataset does not say."""
+    if dataset.train_samples is not None:
+        return dataset.train_samples
+    return len(image_files(data / PART_FOLDERS["train"])) if data else 0
 
 
 def require_files(dataset: Dataset, data: Path) -> None:

@@ -57,6 +57,11 @@ class Method(ABC):
     """Whether the loss reads the old model's logits."""
 
     @property
+    def divisible(self) -> bool:
+        """Whether a batch's loss is the mean of its equal parts' losses: then processes may share it."""
+        return True
+
+    @property
     def references(self) -> int:
         """How many reference models ("new models" in the paper) the loss reads."""
         return 0

@@ -41,6 +41,11 @@ class FocalDistillation(Method):
         for name in ("lambda_", "alpha", "beta"):
             self.require(getattr(self, name) >= 0, name, "0 or more")
 
+    @property
+    def divisible(self) -> bool:
+        """Not where a mean is over as many samples as a batch happens to have of old classes."""
+        return not self.mask_new
+
     @abstractmethod
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """[B, C], [B, C] -> [B]."""

@@ -34,7 +34,7 @@ def main(folder, betons):
     recipe = Recipe(epochs=2, batch_size=50, lr=0.05, weight_decay=5e-4)
     normalise = Normalise(digits.mean, digits.std, numerics)
     train, test = (ensure_beton(digits, part, betons=Path(betons)) for part in ("train", "test"))
-    with joined() as world:
+    with joined(cuda=False) as world:
         feed = open_feed(train, digits, train=True, batch_size=50, shard=(world.rank, world.size))
         subset = world.share(torch.arange(1497).numpy())
         tested = open_feed(test, digits, train=False, batch_size=256, subset=subset)

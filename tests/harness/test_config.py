@@ -37,6 +37,18 @@ def test_old_classes_are_a_fraction_or_a_count(asked, count):
     assert setting.split.old_classes == count
 
 
+def test_values_that_mean_the_same_make_one_table():
+    assert len(config.read(["lr=0.1,0.10,0.2"]).settings) == 2
+
+
+def test_torchvisions_loader_has_crops_of_its_own_and_so_runs_of_its_own():
+    ours, theirs = (config.read([f"loader={loader}"]).settings[0] for loader in ("stream", "torch"))
+    assert ours.recipe.draws == "counter"
+    assert theirs.recipe.draws == theirs.old_recipe.draws == "torchvision"
+    with pytest.raises(ValueError, match="loader=resident: imagenet has images of many sizes"):
+        config.read(["dataset=imagenet", "loader=resident"])
+
+
 def test_an_encoding_that_a_dataset_cannot_have_is_refused():
     with pytest.raises(ValueError, match="write_mode=jpg: digits is stored raw"):
         config.read(["dataset=digits", "write_mode=jpg"])
@@ -97,6 +109,11 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
         (["old_classes=1"], "old_classes=1: must lie in 2..10"),
         (["old_classes=2.5"], "old_classes=2.5: a count of classes must be whole"),
         (["old_data=0"], "old_data=0.0: must lie in (0, 1]"),
+        (["old_classes=inf"], "old_classes=inf: expected a fraction of the classes or a count"),
+        (["class_order=-1"], "class_order=-1: must be 0 or more"),
+        (["precision=fp32,bf16"], "precision=fp32,bf16: takes one value for the whole sweep"),
+        (["cohort=1,4"], "cohort=1,4: takes one value for the whole sweep"),
+        (["batch_size=200"], "batch_size=200: the old model is trained on about 150 images"),
         (["cohort=many"], "cohort=many: expected auto or a whole number above 0"),
         (["mpt-kl.k=nan"], "mpt-kl.k=nan: must be a finite number"),
         (["mpt-kl.k=1,1"], "mpt-kl.k: 1.0 is given twice"),

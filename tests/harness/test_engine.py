@@ -187,12 +187,24 @@ def test_the_schedule_follows_the_runs_own_number_of_epochs():
         assert recipe.lr_at(epochs) == pytest.approx(0)
 
 
-def test_the_step_schedule_divides_by_ten_every_thirty_epochs():
-    recipe = Recipe(epochs=90, batch_size=1, lr=0.1, weight_decay=0, schedule="step")
+@pytest.mark.parametrize("epochs", [90, 18, 3])
+def test_the_step_schedule_divides_by_ten_after_each_third_of_the_runs_own_epochs(epochs):
+    recipe = Recipe(epochs=epochs, batch_size=1, lr=0.1, weight_decay=0, schedule="step")
+    third = epochs / 3
 
-    assert [recipe.lr_at(epoch) for epoch in (0, 29.9, 30, 60, 89)] == pytest.approx(
-        [0.1, 0.1, 0.01, 0.001, 0.001]
+    assert [recipe.lr_at(epoch) for epoch in (0, third - 0.1, third, 2 * third, epochs - 0.1)] == (
+        pytest.approx([0.1, 0.1, 0.01, 0.001, 0.001])
     )
+
+
+def test_a_checkpoint_in_fp32_goes_on_in_fp16(feeds):
+    first = cohort(feeds[0], ["none"])
+    next(first.train())
+    second = cohort(feeds[0], ["none"], position=first.position, numerics=replace(CPU, precision="fp16"))
+    second.students[0].load(first.students[0].state())
+    train(second)
+
+    assert second.students[0].diverged_at is None
 
 
 def test_teachers_do_not_learn_and_stay_in_eval_mode(feeds):

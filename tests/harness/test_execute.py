@@ -15,6 +15,7 @@ from harness import checkpoint, execute
 from harness.execute import INTERRUPTED, ParentMissing, run_job
 from loaders import build
 from methods import METHODS, Entry
+from results.store import Record
 from tests.picture_folders import make_folder
 
 WORDS = ("seeds=0", "epochs=2", "methods=none,mpt-kl")
@@ -258,6 +259,80 @@ def test_two_processes_train_a_run_once(bench):
         child.send_signal(signal.SIGTERM)
         assert child.wait(timeout=20) == INTERRUPTED
     assert not (bench.store.folder(job.runs[0].id) / "attempts").exists()
+
+
+def test_candidates_of_two_old_models_learn_each_from_its_own(bench, other_bench):
+    """Asked for in one sweep they are in one plan, and each must be what it is when asked for alone."""
+    words = ("methods=pct-kl", "seeds=0", "epochs=2")
+    bench.run(*words, "old_data=0.5,1")
+    other_bench.run(*words, "old_data=0.5")
+    other_bench.run(*words, "old_data=1")
+
+    runs = [run for run in bench.plan(*words, "old_data=0.5,1") if run.role == "candidate"]
+    assert len(runs) == 2
+    for run in runs:
+        together, alone = bench.store.read(run.id), other_bench.store.read(run.id)
+        assert together.metrics == alone.metrics
+        assert all(
+            torch.equal(value, other_bench.weights(alone)[name])
+            for name, value in bench.weights(together).items()
+        )
+
+
+def test_answers_that_are_no_numbers_end_their_student_alone(bench, monkeypatch):
+    """The last step may spoil the weights when every loss was still finite."""
+    trained = execute.evaluate
+
+    def spoilt(run, network, *arguments):
+        if run.method == "mpt-kl":
+            network.fc.weight.data.fill_(float("nan"))
+        return trained(run, network, *arguments)
+
+    monkeypatch.setattr(execute, "evaluate", spoilt)
+    records = bench.run(*WORDS)
+
+    assert records["none", 0].state == "done"
+    assert records["mpt-kl", 0].state == "diverged"
+    assert "not finite after training" in records["mpt-kl", 0].reason
+    assert bench.jobs(*WORDS) == []
+
+
+def test_a_diverged_reference_costs_those_alone_who_learn_from_it(bench):
+    *parents, (job, folder) = bench.jobs(*WORDS)
+    for parent, place in parents:
+        (run,) = parent.runs
+        if run.role != "reference":
+            assert run_job(place) == 0
+            continue
+        attempt = bench.store.begin(run.id)
+        attempt.publish(
+            Record(run=run.document(), state="diverged", reason="NaN", attempt=attempt.number, finished="")
+        )
+
+    with pytest.raises(ParentMissing, match="reference0"):
+        run_job(folder)
+
+    plain, learner = job.runs
+    assert bench.store.read(plain.id).state == "done"
+    assert bench.store.read(learner.id) is None
+    assert bench.store.failure(learner.id).cause == "parent"
+
+
+def test_a_stop_while_images_are_built_is_heeded(bench, tmp_path, monkeypatch):
+    (job, folder), *_ = bench.jobs(*WORDS)
+    started = []
+
+    def slow_build(*arguments, report, **more):
+        started.append(True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        for done in range(100):
+            report(done, 100)
+        raise AssertionError("it went on building")
+
+    monkeypatch.setattr("harness.data.ensure_beton", slow_build)
+    assert run_job(folder) == INTERRUPTED
+    assert started
+    assert bench.store.failure(job.runs[0].id) is None
 
 
 def test_photographs_go_from_their_files_through_a_beton_built_ahead_to_a_record(bench, tmp_path):

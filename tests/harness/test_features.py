@@ -1,5 +1,8 @@
 """Frozen backbones: features computed once, heads trained on them, and weights that say what they are."""
 
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -62,11 +65,23 @@ def test_a_damaged_cache_is_computed_again(tmp_path):
     assert features._read(path) is None
 
 
+def test_weights_that_have_changed_since_the_plan_are_refused(tmp_path):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"no weights")
+    digest = hashlib.sha256(b"no weights").hexdigest()
+    with pytest.raises(ValueError, match=r"weights\.pt: not a file of weights"):
+        models.backbone(replace(VIT, weights=f"sha256-{digest}"), path)
+    with pytest.raises(ValueError, match="another than when the run was planned"):
+        models.backbone(replace(VIT, weights="sha256-" + "0" * 64), path)
+
+
 def test_weights_that_are_another_networks_are_refused(tmp_path):
-    torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    path = tmp_path / "other.pth"
+    torch.save({"fc.weight": torch.zeros(2)}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
 
     with pytest.raises(ValueError, match=r"other\.pth: not a state dict of torchvision's vit_b_32"):
-        models.backbone(VIT, tmp_path / "other.pth")
+        models.backbone(replace(VIT, weights=f"sha256-{digest}"), path)
 
 
 def test_weights_that_cannot_be_downloaded_are_named_with_the_way_out(monkeypatch):

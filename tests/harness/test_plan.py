@@ -47,6 +47,19 @@ def test_parents_come_before_children():
         seen.add(run.id)
 
 
+def test_candidates_of_other_old_models_train_apart_and_wait_for_their_own():
+    sweep = config.read(["methods=none,pct-kl", "seeds=0", "old_data=0.5,1"])
+    runs = list({run.id: run for setting in sweep.settings for run in expand(setting)}.values())
+    made = {job.id: job for job in jobs(runs)}
+
+    cohorts = [job for job in made.values() if job.runs[0].role == "candidate"]
+    assert [len(job.runs) for job in cohorts] == [2, 2]
+    for job in cohorts:
+        (parent,) = job.after
+        assert {run.parents[0] for run in job.runs} == {made[parent].runs[0].id}
+    assert len({job.after for job in cohorts}) == 2
+
+
 def test_no_more_references_than_somebody_reads():
     assert sum(run.role == "reference" for run in plan("methods=none,pct-kl", "seeds=0")) == 0
     assert sum(run.role == "reference" for run in plan("methods=mpt-kl", "seeds=0")) == 1
@@ -141,8 +154,8 @@ def test_a_plan_is_pure():
 
 
 GOLDEN = [
-    "digits-resnet8-old-s0-c419c0874f7a",
-    "digits-resnet8-reference0-s0-50c5b0683b2b",
-    "digits-resnet8-none-s0-823ded83b349",
-    "digits-resnet8-mpt-kl-s0-4fc1b6f5374a",
+    "digits-resnet8-old-s0-e7bc5a74957b",
+    "digits-resnet8-reference0-s0-1ce28b294fa2",
+    "digits-resnet8-none-s0-2fe6e368f39c",
+    "digits-resnet8-mpt-kl-s0-931755f6f082",
 ]

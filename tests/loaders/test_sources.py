@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,8 +196,11 @@ def test_cifar_is_read_as_torchvision_reads_it(tmp_path: Path, monkeypatch: pyte
         ("meta", {"fine_label_names": [f"class {n}" for n in range(100)]}),
     ):
         (folder / name).write_bytes(pickle.dumps(content))
-    beton = ensure_beton(DATASETS["cifar100"], "train", data=tmp_path, betons=tmp_path / "betons")
-    feed = open_feed(beton, DATASETS["cifar100"], train=False, batch_size=10)
+    with pytest.raises(ValueError, match="cifar100 has 50,000 train images, and here are 6"):
+        ensure_beton(DATASETS["cifar100"], "train", data=tmp_path, betons=tmp_path / "betons")
+    small = replace(DATASETS["cifar100"], train_samples=6)
+    beton = ensure_beton(small, "train", data=tmp_path, betons=tmp_path / "betons")
+    feed = open_feed(beton, small, train=False, batch_size=10)
     with feed.epoch(0, 0) as batches:
         (got,) = batches
     np.testing.assert_array_equal(got.images.numpy(), images)

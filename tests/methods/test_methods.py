@@ -248,3 +248,8 @@ def test_a_hyperparameter_out_of_range_is_refused_by_name(name, changes):
     (parameter,) = changes
     with pytest.raises(ValueError, match=parameter.rstrip("_")):
         make(name, **changes)
+
+
+def test_a_loss_that_counts_old_samples_is_not_to_be_divided_among_processes():
+    assert all(make(name).divisible for name in METHODS)
+    assert not make("pct-kl", mask_new=True).divisible

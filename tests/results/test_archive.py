@@ -62,7 +62,8 @@ def test_right_answers_that_are_not_those_of_the_predictions_are_found(small):
 def test_a_flipped_bit_in_a_record_is_found_wherever_it_is(small):
     path = small.folder(next(small.records()).id) / "record.json"
     whole = path.read_bytes()
-    for place in range(0, len(whole), 97):
+    schema = whole.rindex(b'"schema": ') + len('"schema": ')  # a newer one is refused in another way
+    for place in {*range(0, len(whole), 97)} - {schema}:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         assert len(list(problems(small))) == 1, place
 

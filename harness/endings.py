@@ -1,0 +1,103 @@
+"""How a Job ends without its records: told to stop, or failed, and why, where people will look for it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from harness.distributed import World
+from harness.progress import ProgressWriter
+from results.files import write_atomically
+from results.store import Attempt, Cause, Failure, StaleAttempt, Store
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class Stopped(Exception):  # noqa: N818
+    """The Job was told to stop before it had anything to keep."""
+
+
+class Stop:
+    """Set by the signals that ask a Job to write a checkpoint and end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._old[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise Stopped if it was asked for."""
+        if self.asked:
+            raise Stopped
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+@contextmanager
+def failures_recorded(
+    attempts: Mapping[str, Attempt], store: Store, folder: Path, progress: ProgressWriter, world: World
+) -> Iterator[None]:
+    """Leave a Failure in the folder of every run that has no record when the block raises.
+
+    Of several processes the one that fails first leaves its words for the first one, which only sees it go.
+    """
+    shared = folder / "error.json"
+    if world.first:
+        shared.unlink(missing_ok=True)
+    try:
+        yield
+    except (StaleAttempt, Stopped):
+        raise  # the newer attempt speaks for the run; and to stop is no failure
+    except Exception as error:
+        words = " ".join(str(error).split())[:500]
+        message = words if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {words}"
+        cause, log = _cause(error), folder / "log.txt"
+        if not world.first:
+            said = {"cause": cause, "message": message, "log": str(folder / f"log.rank{world.rank}.txt")}
+            with contextlib.suppress(OSError):
+                write_atomically(shared, json.dumps(said).encode())
+            raise
+        if shared.exists():
+            said = json.loads(shared.read_bytes())
+            cause, message, log = said["cause"], said["message"], Path(said["log"])
+        progress.say(state="failed", message=message)
+        for run_id, attempt in attempts.items():
+            if store.read(run_id) is not None:  # it was whole before its sibling failed
+                continue
+            # A full disk, say, refuses this too: the first error is the one to show.
+            with contextlib.suppress(OSError, StaleAttempt):
+                attempt.fail(Failure(attempt=attempt.number, cause=cause, message=message, log=str(log)))
+        raise
+
+
+class ParentMissing(ValueError):  # noqa: N818
+    """A run that this one learns from has no valid record."""
+
+
+def _cause(error: Exception) -> Cause:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "memory"
+    if isinstance(error, ParentMissing):
+        return "parent"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk"
+    return "data" if isinstance(error, ValueError | OSError) else "bug"
