@@ -65,9 +65,11 @@ def failures_recorded(
         shared.unlink(missing_ok=True)
     try:
         yield
-    except (StaleAttempt, Stopped):
-        raise  # the newer attempt speaks for the run; and to stop is no failure
+    except StaleAttempt:
+        raise  # the newer attempt speaks for the run
     except Exception as error:
+        if isinstance(error, Stopped) and not shared.exists():
+            raise  # to stop is no failure, unless it is for another process's
         words = " ".join(str(error).split())[:500]
         message = words if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {words}"
         cause, log = _cause(error), folder / "log.txt"
@@ -86,6 +88,8 @@ def failures_recorded(
             # A full disk, say, refuses this too: the first error is the one to show.
             with contextlib.suppress(OSError, StaleAttempt):
                 attempt.fail(Failure(attempt=attempt.number, cause=cause, message=message, log=str(log)))
+        if isinstance(error, Stopped):
+            raise RuntimeError(message) from error
         raise
 
 

@@ -14,9 +14,10 @@ from loaders.datasets import DATASETS
 from loaders.feeds import open_feed
 
 WORKER = Path(__file__).parent / "ddp_worker.py"
+FAILING = Path(__file__).parent / "ddp_failing.py"
 
 
-def torchrun(processes, *command):
+def torchrun(processes, *command, fails=False):
     call = [
         sys.executable,
         "-m",
@@ -26,7 +27,7 @@ def torchrun(processes, *command):
         *command,
     ]
     done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=WORKER.parent.parent.parent)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.returncode != 0) == fails, done.stderr[-3000:]
 
 
 def test_the_parts_of_a_batch_are_the_batch(betons):
@@ -96,3 +97,14 @@ def test_a_job_of_two_processes_leaves_one_record_with_every_sample_once(bench):
     predictions = bench.store.predictions(record)
     assert sorted(predictions.index.tolist()) == list(range(1497))
     assert len(bench.store.predictions(bench.store.read(old.runs[0].id))) == 755
+
+
+@pytest.mark.slow
+def test_the_process_that_fails_is_the_one_that_is_heard(bench):
+    (job, folder), *_ = bench.jobs("seeds=0", "epochs=2", "methods=none")
+
+    torchrun(2, str(FAILING), str(folder), fails=True)
+
+    failure = bench.store.failure(job.runs[0].id)
+    assert (failure.cause, failure.message) == ("data", "train.beton is damaged: image 7 cannot be decoded")
+    assert failure.log.endswith("log.rank1.txt")
