@@ -31,6 +31,7 @@ class Sweeps:
     def __init__(self, bench, console):
         self._bench = bench
         self._console = console
+        self._threads = []
 
     def start(self, *jobs, wait=True, **wishes):
         settings = {"runs": self._bench.runs, "cluster": "slurm", "console": self._console, "wait": wait}
@@ -43,8 +44,16 @@ class Sweeps:
             except BaseException as error:  # noqa: BLE001  # raised where the outcome is awaited
                 outcome.set_exception(error)
 
-        threading.Thread(target=work, daemon=True).start()
+        self._threads.append(threading.Thread(target=work, daemon=True))
+        self._threads[-1].start()
         return outcome
+
+    def end(self, slurm):
+        """Without its jobs a sweep that a failed test left behind ends; it would disturb the next test."""
+        if any(thread.is_alive() for thread in self._threads):
+            slurm.clear()
+        for thread in self._threads:
+            thread.join(30)
 
     def run(self, *jobs, **wishes):
         return self.start(*jobs, **wishes).result(180)
@@ -52,7 +61,9 @@ class Sweeps:
 
 @pytest.fixture
 def sweeps(slurm, bench, console):
-    return Sweeps(bench, console)
+    started = Sweeps(bench, console)
+    yield started
+    started.end(slurm)
 
 
 def phases(outcome):
@@ -451,7 +462,7 @@ def test_cancelled_jobs_that_had_not_begun_stay_cancelled(slurm, sweeps, bench, 
     sweep = sweeps.start(parent, child)
     slurm.wait_until(lambda: len(slurm.queue()) == 2)
     if by_hand:
-        slurm.run("scancel", min(slurm.queue()))
+        slurm.run("scancel", min(slurm.queue(), key=lambda slurm_id: int(slurm_id.partition("_")[0])))
     else:
         assert cancel.main([f"runs={bench.runs}"]) == 0
     outcome = sweep.result(60)
