@@ -2,6 +2,7 @@ import pytest
 from bench import TESTS, Bench
 from cluster import Cluster, unavailable
 from rich.console import Console
+from sweeping import Sweeps
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,10 @@ def console(tmp_path):
     """A console that is no terminal; what it was told is in `console.file`."""
     with (tmp_path / "console.txt").open("w+") as file:
         yield Console(file=file, width=160)
+
+
+@pytest.fixture
+def sweeps(slurm, bench, console):
+    started = Sweeps(bench, console)
+    yield started
+    started.end(slurm)
