@@ -28,7 +28,7 @@ from slurm.profile import Profile, Request
 from slurm.progress import job_folder
 from slurm.reconcile import Picture, Task, reconcile, tasks_of
 from slurm.scheduler import Entry
-from slurm.states import SETTLED, UNSUBMITTED, JobState, Outcome, Phase
+from slurm.states import LOST, SETTLED, UNSUBMITTED, JobState, Outcome, Phase
 from slurm.submit import NotNow, Refused, dependency, mend, shapes, submit
 from slurm.task import Report
 from slurm.tries import Tries
@@ -234,9 +234,9 @@ class _Watch:
         return made
 
     def _has_parents(self, job: Job, picture: Picture, ids: Mapping[str, tuple[str, ...]]) -> bool:
-        """Whether each parent is done or in the queue; without that a dependency could not be said."""
+        """Whether each parent is settled or in the queue; without that a dependency could not be said."""
         states = picture.states
-        return all(p not in states or states[p].phase is Phase.DONE or ids.get(p) for p in job.after)
+        return all(p not in states or states[p].phase in {Phase.DONE, *LOST} or ids.get(p) for p in job.after)
 
     def _submit_level(self, level: Sequence[Job], ids: dict[str, tuple[str, ...]]) -> list[Task]:
         made: list[Task] = []

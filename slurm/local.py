@@ -28,7 +28,17 @@ from slurm.interrupts import SIGNALS, Interrupts
 from slurm.machine import Machine, Places, oom_kills
 from slurm.progress import job_folder, log_path
 from slurm.room import Room
-from slurm.states import SETTLED, Budget, JobState, Outcome, Phase, blocked_note, children
+from slurm.states import (
+    LOST,
+    SETTLED,
+    Budget,
+    JobState,
+    Outcome,
+    Phase,
+    blocked_note,
+    children,
+    is_blocked,
+)
 
 PROGRAM = "harness.execute"
 GRACE_S = 90.0
@@ -99,6 +109,7 @@ class Book:
         self.room = Room(runs)
         self._store = Store(runs)
         self._children = children(jobs)
+        self._lost: set[str] = set()
 
     def set(self, job: Job, phase: Phase, note: str = "", *, started: bool = False) -> None:
         """Change a Job's state."""
@@ -106,10 +117,10 @@ class Book:
         self.states[job.id] = JobState(phase=phase, note=note, tries=tries)
 
     def ready(self, job: Job) -> bool:
-        """Whether the Job is yet to start and all that it waits for is done."""
+        """Whether the Job is yet to start and all that it waits for is done, or will not be."""
         if self.states[job.id].phase is not Phase.WAITING or self.room.waits(job.id):
             return False
-        return all(self.states[p].phase is Phase.DONE for p in job.after if p in self.states)
+        return all(self.states[p].phase in {Phase.DONE, *LOST} for p in job.after if p in self.states)
 
     @property
     def open(self) -> bool:
@@ -139,6 +150,7 @@ class Book:
             self.set(job, Phase.STOPPED, "interrupted after a checkpoint")
         else:
             self.set(job, Phase.FAILED, f"{cause}: {message}")
+            self._lost |= set(left)
             self._block_children(job)
 
     def stopped(self) -> dict[str, JobState]:
@@ -150,8 +162,11 @@ class Book:
 
     def _block_children(self, job: Job) -> None:
         for child in self._children.get(job.id, ()):
-            self.set(child, Phase.BLOCKED, blocked_note(job.title, log_path(self.runs, job.id)))
-            self._block_children(child)
+            left = missing(self._store, child)
+            if is_blocked(child, left, self._lost):
+                self.set(child, Phase.BLOCKED, blocked_note(job.title, log_path(self.runs, job.id)))
+                self._lost |= set(left)
+                self._block_children(child)
 
 
 class _Pool:

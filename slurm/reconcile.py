@@ -13,7 +13,7 @@ from slurm.desk import Array, Slip
 from slurm.failures import INTERRUPTED, death
 from slurm.progress import log_path
 from slurm.scheduler import ACTIVE, Entry
-from slurm.states import FOR_PARENTS, UNSUBMITTED, JobState, Phase, blocked_note
+from slurm.states import FOR_PARENTS, LOST, UNSUBMITTED, JobState, Phase, blocked_note, is_blocked
 from slurm.task import Report
 
 OUT_OF_MEMORY = (
@@ -91,6 +91,7 @@ def reconcile(
     ended: list[tuple[Job, Task]] = []
     live: dict[str, tuple[Task, ...]] = {}
     titles = {job.id: job.title for job in jobs}
+    gone: set[str] = set()
     for job in jobs:
         missing = [run.id for run in job.runs if run.id not in done]
         if not missing:
@@ -98,9 +99,11 @@ def reconcile(
             continue
         if job.id in failed:
             states[job.id] = JobState(phase=Phase.FAILED, note=failed[job.id])
+            gone.update(missing)
             continue
-        lost = [p for p in job.after if p in states and states[p].phase in (Phase.FAILED, Phase.BLOCKED)]
-        if lost:
+        lost = [p for p in job.after if p in states and states[p].phase in LOST]
+        if lost and is_blocked(job, missing, gone):
+            gone.update(missing)
             states[job.id] = JobState(
                 phase=Phase.BLOCKED, note=blocked_note(titles[lost[0]], log_path(runs, lost[0]))
             )

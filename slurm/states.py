@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -97,6 +97,15 @@ def children(jobs: Iterable[Job]) -> dict[str, list[Job]]:
         for parent in job.after:
             waiting.setdefault(parent, []).append(job)
     return waiting
+
+
+LOST = frozenset({Phase.FAILED, Phase.BLOCKED})
+
+
+def is_blocked(job: Job, missing: Iterable[str], lost: Collection[str]) -> bool:
+    """Whether all `missing` runs of a Job learn from `lost` ones: one that does not can still be trained."""
+    wanted = set(missing)
+    return all(any(parent in lost for parent in run.parents) for run in job.runs if run.id in wanted)
 
 
 def blocked_note(parent: str, log: Path) -> str:

@@ -18,7 +18,7 @@ from slurm.desk import Desk
 from slurm.failures import first_failure
 from slurm.progress import job_folder, log_path
 from slurm.reconcile import Task, live_state, tasks_of
-from slurm.states import JobState, Phase, blocked_note
+from slurm.states import LOST, JobState, Phase, blocked_note
 from slurm.view import failure, table
 
 
@@ -75,7 +75,7 @@ def overview(desk: Desk, tasks: Sequence[Task]) -> tuple[list[Job], dict[str, Jo
     jobs = [jobfile.read(job_folder(desk.runs, job_id))[0] for job_id in left]
     states: dict[str, JobState] = {}
     for job in _parents_first(jobs):
-        lost = [p for p in job.after if p in states and states[p].phase in (Phase.FAILED, Phase.BLOCKED)]
+        lost = [p for p in job.after if p in states and states[p].phase in LOST]
         if job.id in working:
             states[job.id] = live_state(working[job.id])
         elif (failed := first_failure(store, left[job.id])) is not None:

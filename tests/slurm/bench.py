@@ -17,7 +17,8 @@ class Bench:
     def __init__(self, runs):
         self.runs = runs
 
-    def job(self, name, *script, after=(), size=1, resources=SMALL):
+    def job(self, name, *script, after=(), size=1, learning=99, resources=SMALL):
+        """`size` runs that train together; `learning` of them learn from all in `after`, others from one."""
         runs = tuple(
             Run(
                 role="candidate",
@@ -29,6 +30,9 @@ class Bench:
                 recipe=DIGITS,
                 method="none",
                 hyperparameters=(("member", member),),
+                parents=tuple(
+                    run.id for parent in (after if member < learning else after[:1]) for run in parent.runs
+                ),
             )
             for member in range(size)
         )

@@ -3,6 +3,7 @@
 Each try of a Job follows the next line of its folder's `script.txt` (the last one for ever after):
 
     train EPOCHS PAUSE   count EPOCHS epochs from the checkpoint on, PAUSE seconds each, then a record
+    learn                a record for every run whose parents have theirs; for others as `fail parent`
     fail CAUSE           failure.json and exit code 1
     die SIGNAL           end by a signal
     deaf PAUSE           ignore SIGTERM for PAUSE seconds
@@ -90,9 +91,23 @@ def _progress(folder, epoch, epochs):
     write_atomically(folder / "progress.json", json.dumps(content).encode(), durable=False)
 
 
-def _fail(folder, cause):
+def _learn(folder):
     job, execution = jobfile.read(folder)
+    store = Store(execution.runs)
+    orphans = [run for run in job.runs if not all(store.read(parent) for parent in run.parents)]
+    now = datetime.now(UTC).isoformat()
     for run in job.runs:
+        if run not in orphans:
+            attempt = store.begin(run.id)
+            attempt.publish(
+                Record(run=run.document(), state="done", attempt=attempt.number, finished=now, metrics={})
+            )
+    return _fail(folder, "parent", orphans) if orphans else 0
+
+
+def _fail(folder, cause, runs=None):
+    job, execution = jobfile.read(folder)
+    for run in runs or job.runs:
         attempt = Store(execution.runs).begin(run.id)
         attempt.fail(Failure(attempt=attempt.number, cause=cause, message="as the script says"))
     return 1
@@ -156,6 +171,7 @@ ACTIONS = {
     "hog": _hog,
     "gather": _gather,
     "train": _train,
+    "learn": _learn,
     "fail": _fail,
     "die": _die,
     "deaf": _deaf,

@@ -69,6 +69,16 @@ def test_a_task_that_outlives_its_lost_node_does_no_harm(slurm, sweeps, bench):
     assert record.attempt == len(attempts), "the newest attempt's result counts"
 
 
+def test_a_failed_reference_costs_those_alone_who_learn_from_it(sweeps, bench):
+    old, bad = bench.job("old"), bench.job("bad", "fail bug")
+    cohort = bench.job("cohort", "learn", after=[old, bad], size=2, learning=1)
+    outcome = sweeps.run(old, bad, cohort)
+    learner, plain = (Store(bench.runs).read(run.id) for run in cohort.runs)
+    assert learner is None
+    assert plain is not None
+    assert outcome.states[cohort.id].note.startswith("parent: ")
+
+
 def test_a_suspended_job_waits_and_goes_on(slurm, sweeps, bench, console):
     job = bench.job("job", "train 60 0.1")
     sweep = sweeps.start(job)

@@ -75,6 +75,17 @@ def test_a_failed_job_blocks_its_descendants_and_no_one_else(bench, run, console
     assert last_words[1] == "2 job(s) blocked by these"
 
 
+def test_a_failed_reference_costs_those_alone_who_learn_from_it(bench, run):
+    old, bad = bench.job("old"), bench.job("bad", "fail bug")
+    cohort = bench.job("cohort", "learn", after=[old, bad], size=2, learning=1)
+    learner = bench.job("learner", after=[old, bad])
+    outcome = run(old, bad, cohort, learner)
+    assert phases(outcome) == [Phase.DONE, Phase.FAILED, Phase.FAILED, Phase.BLOCKED]
+    learning, plain = (Store(bench.runs).read(run.id) for run in cohort.runs)
+    assert learning is None
+    assert plain is not None
+
+
 def test_what_a_job_prints_is_in_its_log_alone(bench, run, capfd):
     job = bench.job("printing")
     run(job)

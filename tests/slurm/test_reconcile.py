@@ -109,6 +109,17 @@ def test_failures_block_all_that_descends_from_them(bench):
     assert seen.submit == (free,)
 
 
+def test_a_failure_leaves_those_alone_who_do_not_learn_from_it(bench):
+    old, bad = bench.job("old"), bench.job("bad")
+    cohort = bench.job("cohort", after=[old, bad], size=2, learning=1)
+    learner = bench.job("learner", after=[old, bad])
+    seen = picture([old, bad, cohort, learner], done=ids(old), failed={bad.id: "bug: x"})
+    assert seen.states[learner.id].phase is Phase.BLOCKED
+    assert seen.submit == (cohort,), "its plain run can be trained"
+    seen = picture([old, bad, cohort], done=ids(old) | {cohort.runs[1].id}, failed={bad.id: "bug: x"})
+    assert seen.states[cohort.id].phase is Phase.BLOCKED, "what is left of it learns from what failed"
+
+
 def test_a_plan_of_thousands_with_a_task_each(bench):
     jobs = [bench.job(f"j{i}") for i in range(50)]
     tasks = [task(job, "PENDING", slurm_id=f"{i // 10}_{i % 10}") for i, job in enumerate(jobs[10:40])]
