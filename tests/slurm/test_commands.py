@@ -70,10 +70,11 @@ def test_a_refused_array_tells_of_the_others_that_are_queued(slurm, sweeps, benc
     assert capsys.readouterr().err == ""
 
 
-def test_status_tells_of_failures_and_of_what_they_block(sweeps, bench, capsys):
+def test_status_tells_of_failures_and_of_what_they_block(slurm, sweeps, bench, capsys):
     bad = bench.job("bad", "fail bug")
     child = bench.job("child", after=[bad])
     sweeps.run(bad, child)
+    slurm.wait_until(lambda: not slurm.queue(), 20)  # SLURM takes its time to drop the child
     assert status.main([f"runs={bench.runs}"]) == 0
     shown = capsys.readouterr().out
     log = bench.folder(bad) / "log.txt"
