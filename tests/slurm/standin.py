@@ -21,6 +21,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,14 +63,25 @@ def _append(path, line):
     return len(path.read_text().splitlines())
 
 
+@contextmanager
+def _undisturbed():
+    """An epoch is counted and kept, or neither: signals wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _train(folder, epochs, pause):
     job, execution = jobfile.read(folder)
     checkpoint = folder / "checkpoint.txt"
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for epoch in range(done + 1, int(epochs) + 1):
         time.sleep(float(pause))
-        _append(folder / "epochs.txt", str(epoch))
-        checkpoint.write_text(str(epoch))
+        with _undisturbed():
+            _append(folder / "epochs.txt", str(epoch))
+            checkpoint.write_text(str(epoch))
         _progress(folder, epoch, int(epochs))
     for run in job.runs:
         attempt = Store(execution.runs).begin(run.id)
