@@ -59,7 +59,7 @@ def run_job(folder: Path) -> int:
         attempts = {run.id: store.begin(run.id) for run in missing} if world.first else {}
         progress.say(state="starting", attempt=max((a.number for a in attempts.values()), default=0))
         finished = False
-        with failures_recorded(attempts, store, folder, progress, world), contextlib.suppress(Stopped):
+        with contextlib.suppress(Stopped), failures_recorded(attempts, store, folder, progress, world):
             work = _Work(missing, attempts, execution, store, progress, world, stop, cpus=job.resources.cpus)
             finished = work.train(stop)
             if finished:

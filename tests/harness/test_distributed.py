@@ -100,7 +100,8 @@ def test_a_job_of_two_processes_leaves_one_record_with_every_sample_once(bench):
 
 
 @pytest.mark.slow
-def test_the_process_that_fails_is_the_one_that_is_heard(bench):
+def test_the_process_that_fails_is_the_one_that_is_heard(bench, tmp_path):
+    bench.betons = tmp_path / "betons"  # so that the first process is told to stop while it builds
     (job, folder), *_ = bench.jobs("seeds=0", "epochs=2", "methods=none")
 
     torchrun(2, str(FAILING), str(folder), fails=True)

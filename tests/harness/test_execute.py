@@ -1,5 +1,6 @@
 """One job from parents to records: what it leaves behind, how it resumes, and how it fails."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from harness import checkpoint, execute
+from harness.endings import Stopped
 from harness.execute import INTERRUPTED, ParentMissing, run_job
 from loaders import build
 from methods import METHODS, Entry
@@ -333,6 +335,20 @@ def test_a_stop_while_images_are_built_is_heeded(bench, tmp_path, monkeypatch):
     assert run_job(folder) == INTERRUPTED
     assert started
     assert bench.store.failure(job.runs[0].id) is None
+
+
+def test_a_stop_because_another_process_failed_is_that_ones_failure(bench, monkeypatch):
+    (job, folder), *_ = bench.jobs(*WORDS)
+
+    def stopped_by_torchrun(*arguments):
+        said = {"cause": "data", "message": "image 7 is damaged", "log": "log.rank1.txt"}
+        (folder / "error.json").write_text(json.dumps(said))
+        raise Stopped
+
+    monkeypatch.setattr(execute, "open_data", stopped_by_torchrun)
+    with pytest.raises(RuntimeError, match="image 7 is damaged"):
+        run_job(folder)
+    assert bench.store.failure(job.runs[0].id).message == "image 7 is damaged"
 
 
 def test_photographs_go_from_their_files_through_a_beton_built_ahead_to_a_record(bench, tmp_path):
