@@ -226,6 +226,8 @@ def setting(config: SweepConfig, changes: Mapping[str, Mapping[str, list[Any]]])
         for name in ("epochs", "batch_size", "lr", "weight_decay")
         if getattr(config, name) is not None
     }
+    if config.loader != "auto" and ARCHITECTURES[arch].pretrained:
+        raise ValueError(f"loader={config.loader}: {arch} learns from features (leave loader= out)")
     if config.loader == "torch":
         overrides["draws"] = "torchvision"
     if config.loader == "resident" and dataset.augmentation.kind != "pad-crop":

@@ -70,7 +70,7 @@ def open_data(
 ) -> Data:
     """Build what is missing and open the feeds for `run`, and all that share its stream.
 
-    `check` is called now and then while images are built, and may raise to end it.
+    `check` is called now and then while images are built or features computed, and may raise to end it.
 
     Raises:
         ValueError: the data is not there, or not as it was when the run was planned.
@@ -99,7 +99,7 @@ def open_data(
                 folder=Path(execution.runs) / "features",
                 device=numerics.device,
                 workers=workers,
-                report=lambda message: progress.say(state="starting", message=message),
+                report=_reporter(progress, check),
             )
             return FeatureFeed(found, select(beton, train, batch_size, subset, ranks, shard), numerics.device)
         return open_feed(
@@ -135,12 +135,7 @@ def _beton(
     check: Callable[[], None],
 ) -> Beton:
     data = Path(execution.data) if execution.data else None
-
-    def report(done: int, total: int) -> None:
-        check()
-        if progress.due():
-            progress.say(state="starting", message=f"building {part}.beton: {done} of {total}")
-
+    report = _reporter(progress, check)
     return ensure_beton(
         dataset,
         "train" if part == "train" else "test",
@@ -148,8 +143,20 @@ def _beton(
         betons=Path(execution.betons),
         encoding=_encoding(run, dataset, data, execution),
         download=execution.download,
-        report=report,
+        report=lambda done, total: report(f"building {part}.beton: {done} of {total}"),
+        waiting=lambda: report(f"another process builds {part}.beton"),
     )
+
+
+def _reporter(progress: ProgressWriter, check: Callable[[], None]) -> Callable[[str], None]:
+    """What is told of every small step before training: it listens for a stop, and speaks now and then."""
+
+    def report(message: str) -> None:
+        check()
+        if progress.due():
+            progress.say(state="starting", message=message)
+
+    return report
 
 
 def _encoding(run: Run, dataset: Dataset, data: Path | None, execution: Execution) -> Encoding:

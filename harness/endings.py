@@ -19,6 +19,7 @@ from harness.progress import ProgressWriter
 from results.files import write_atomically
 from results.store import Attempt, Cause, Failure, StaleAttempt, Store
 
+SHARED = "error.json"  # in the Job's folder: how the one of several processes failed that failed first
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -52,6 +53,11 @@ class Stop:
         self.asked = True
 
 
+def forget_last_try(folder: Path) -> None:
+    """Remove what a process of an earlier try has left there for the first one."""
+    (folder / SHARED).unlink(missing_ok=True)
+
+
 @contextmanager
 def failures_recorded(
     attempts: Mapping[str, Attempt], store: Store, folder: Path, progress: ProgressWriter, world: World
@@ -60,9 +66,7 @@ def failures_recorded(
 
     Of several processes the one that fails first leaves its words for the first one, which only sees it go.
     """
-    shared = folder / "error.json"
-    if world.first:
-        shared.unlink(missing_ok=True)
+    shared = folder / SHARED
     try:
         yield
     except StaleAttempt:

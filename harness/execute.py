@@ -18,18 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 from torch import nn
 
 from harness import checkpoint, environment, jobfile, models
 from harness.data import open_data
 from harness.distributed import World, joined
-from harness.endings import ParentMissing, Stop, Stopped, failures_recorded
+from harness.endings import ParentMissing, Stop, Stopped, failures_recorded, forget_last_try
 from harness.engine import Cohort, Numerics, Position, Student, Teachers
 from harness.evaluate import NotFinite, evaluate
 from harness.plan import Job, Run
 from harness.progress import ProgressWriter
+from loaders.locks import locked
 from methods import METHODS, Method
 from results.predictions import Predictions
 from results.store import Attempt, Record, Store
@@ -50,6 +50,8 @@ def run_job(folder: Path) -> int:
     cuda = execution.device != "cpu" and torch.cuda.is_available()
     with Stop() as stop, joined(cuda=cuda) as world, ExitStack() as held:
         progress = ProgressWriter(folder, speaks=world.first)
+        if world.first:
+            forget_last_try(folder)  # the others wait for the next line: none of them has failed yet
         if not world.from_first(not world.first or _lock(held, job, store, stop, progress)):
             return INTERRUPTED
         missing = world.from_first([run for run in job.runs if store.read(run.id) is None])
@@ -70,15 +72,17 @@ def run_job(folder: Path) -> int:
 
 def _lock(held: ExitStack, job: Job, store: Store, stop: Stop, progress: ProgressWriter) -> bool:
     """Take every run's lock, waiting for another process that has one; False when told to stop meanwhile."""
-    for run_id in sorted(run.id for run in job.runs):
-        store.folder(run_id).mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(store.folder(run_id) / "lock")
-        while not stop.asked:
-            try:
-                held.enter_context(lock.acquire(timeout=0.5))
-                break
-            except filelock.Timeout:
-                progress.say(state="waiting", message=f"another process trains {run_id}")
+
+    def waiting() -> None:
+        stop.check()
+        progress.say(state="waiting", message="another process trains some of these runs")
+
+    try:
+        for run_id in sorted(run.id for run in job.runs):
+            store.folder(run_id).mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(store.folder(run_id) / "lock", waiting))
+    except Stopped:
+        return False
     return not stop.asked
 
 

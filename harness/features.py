@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from harness.models import backbone
 from harness.plan import Model
 from loaders.betons import Beton
 from loaders.datasets import Dataset
-from loaders.feeds import Feed, open_feed
+from loaders.feeds import Batch, Feed, open_feed
+from loaders.locks import locked
 from results.files import digest, write_atomically
 
 VERSION = 1
@@ -40,23 +41,47 @@ def features(
 ) -> NDArray[np.float32]:
     """Features [N, D] of all images of a beton, each as in evaluation; kept in `folder`.
 
+    `report` is told how far it is, batch by batch, and may raise to end it.
+
     Raises:
         ValueError: the backbone's weights cannot be had.
     """
+    what = f"features of {beton.manifest.part} images by {model.arch}"
     identity = [VERSION, model.arch, model.weights, beton.manifest.sha256]
     name = f"{model.arch}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
     path = folder / f"{name}.npy"
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / f"{name}.lock"):
+    with locked(folder / f"{name}.lock", lambda: report(f"another process computes {what}")):
         found = _read(path)
         if found is None:
-            report(f"features of {beton.manifest.part} images by {model.arch}, once")
             feed = open_feed(
                 beton, dataset, train=False, batch_size=BATCH, device=device, workers=workers, kind="auto"
             )
-            found = _compute(model, feed, weights, device)
+            reported = _Reported(feed, lambda done: report(f"{what}: {done} of {feed.samples}"))
+            found = _compute(model, reported, weights, device)
             _write(path, found)
     return found
+
+
+class _Reported:
+    """A feed that tells how many samples it has yielded."""
+
+    def __init__(self, feed: Feed, report: Callable[[int], None]) -> None:
+        self.samples, self.batches = feed.samples, feed.batches
+        self._feed, self._report = feed, report
+
+    @contextmanager
+    def epoch(self, key: int, epoch: int, start: int = 0) -> Iterator[Iterator[Batch]]:
+        """The feed's batches, with a report before each."""
+        with self._feed.epoch(key, epoch, start) as batches:
+            yield self._batches(batches)
+
+    def _batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        done = 0
+        for batch in batches:
+            self._report(done)
+            yield batch
+            done += len(batch.targets)
 
 
 def _compute(model: Model, feed: Feed, weights: Path | None, device: torch.device) -> NDArray[np.float32]:

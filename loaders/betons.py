@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from loaders.datasets import RAW, Dataset, Encoding, Part, fingerprint
 from loaders.encoding import Encoded, encode, largest_bytes
 from loaders.layout import BetonWriter, read_index
+from loaders.locks import locked
 from loaders.sources import Source, open_source
 
 SCHEMA = 1
@@ -81,6 +81,7 @@ def ensure_beton(
     download: bool = False,
     workers: int | None = None,
     report: Report | None = None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Beton:
     """The beton of one part of a dataset, built where it is missing; of several builders one builds.
 
@@ -93,6 +94,7 @@ def ensure_beton(
         download: whether to load missing data from the network.
         workers: processes that encode; as many as there are cores by default.
         report: told of the progress.
+        waiting: called now and then while another process builds it; this and `report` may raise to give up.
 
     Raises:
         ValueError: the data is not there or not as expected, or the beton that is there is damaged.
@@ -105,7 +107,7 @@ def ensure_beton(
     path = betons / identity / f"{part}.beton"
     if not is_built(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock"), waiting):
             if not is_built(path):
                 source = open_source(dataset, part, data, betons / "downloads" if download else None)
                 _build(path, dataset, part, source, identity, encoding, workers, report)

@@ -6,7 +6,7 @@ A sweep builds what it misses by itself; this is for doing it where the cores ar
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse(BuildConfig, argv or (), prog="python -m loaders.build", description=__doc__ or "")
     console = Console(highlight=False)
     for part in PART_FOLDERS:
-        with _progress(f"{config.dataset} {part}") as report:
+        with _progress(f"{config.dataset} {part}") as (report, waiting):
             beton = ensure_beton(
                 config.entry,
                 part,
@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 download=config.download,
                 workers=config.workers,
                 report=report,
+                waiting=waiting,
             )
         if config.verify and file_digest(beton.path) != beton.manifest.sha256:
             raise ValueError(
@@ -100,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Report]:
-    """A progress bar that appears with the first report: what is there already needs none."""
+def _progress(name: str) -> Iterator[tuple[Report, Callable[[], None]]]:
+    """A progress bar that appears with the first word of the builder, its own or that it waits."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -109,10 +110,14 @@ def _progress(name: str) -> Iterator[Report]:
 
     def report(done: int, total: int) -> None:
         progress.start()
-        progress.update(task, completed=done, total=total)
+        progress.update(task, description=name, completed=done, total=total)
+
+    def waiting() -> None:
+        progress.start()
+        progress.update(task, description=f"{name}: another process builds it")
 
     try:
-        yield report
+        yield report, waiting
     finally:
         if progress.live.is_started:
             progress.stop()

@@ -31,6 +31,19 @@ def finish_parents(bench, *words):
     return last
 
 
+def stopped_while_it_waits(folder):
+    """Exit code of a job that is told to stop once it says that it waits for another process."""
+    child, progress = (
+        subprocess.Popen([sys.executable, "-m", "harness.execute", str(folder)]),
+        folder / "progress.json",
+    )
+    while not (progress.exists() and "another process" in progress.read_text()):
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    return child.wait(timeout=20)
+
+
 def same_predictions(one, other):
     return all(
         np.array_equal(getattr(one, name), getattr(other, name))
@@ -250,16 +263,7 @@ def test_two_processes_train_a_run_once(bench):
     lock = filelock.FileLock(bench.store.folder(job.runs[0].id) / "lock")
     bench.store.folder(job.runs[0].id).mkdir(parents=True)
     with lock:
-        child = subprocess.Popen([sys.executable, "-m", "harness.execute", str(folder)])
-        while (
-            '"waiting"' not in (folder / "progress.json").read_text()
-            if (folder / "progress.json").exists()
-            else True
-        ):
-            assert child.poll() is None
-            time.sleep(0.05)
-        child.send_signal(signal.SIGTERM)
-        assert child.wait(timeout=20) == INTERRUPTED
+        assert stopped_while_it_waits(folder) == INTERRUPTED
     assert not (bench.store.folder(job.runs[0].id) / "attempts").exists()
 
 
@@ -334,6 +338,16 @@ def test_a_stop_while_images_are_built_is_heeded(bench, tmp_path, monkeypatch):
     monkeypatch.setattr("harness.data.ensure_beton", slow_build)
     assert run_job(folder) == INTERRUPTED
     assert started
+    assert bench.store.failure(job.runs[0].id) is None
+
+
+def test_a_stop_while_another_process_builds_the_images_is_heeded(bench, tmp_path):
+    bench.betons = tmp_path / "betons"  # nothing is built there
+    (job, folder), *_ = bench.jobs(*WORDS)
+    lock = bench.betons / job.runs[0].data / "train.lock"
+    lock.parent.mkdir(parents=True)
+    with filelock.FileLock(lock):
+        assert stopped_while_it_waits(folder) == INTERRUPTED
     assert bench.store.failure(job.runs[0].id) is None
 
 

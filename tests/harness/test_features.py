@@ -9,7 +9,10 @@ import torch
 from PIL import Image
 
 from harness import config, features, models
+from harness.endings import Stopped
 from harness.plan import Model, expand
+from loaders.betons import ensure_beton
+from loaders.datasets import DATASETS
 
 VIT = Model(arch="vit_b_32", stem="imagenet", weights="sha256-0")
 
@@ -65,6 +68,31 @@ def test_a_damaged_cache_is_computed_again(tmp_path):
     assert features._read(path) is None
 
 
+def test_computing_features_tells_how_far_it_is_and_may_be_ended(betons, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "backbone", lambda model, weights: torch.nn.Flatten())
+    said = []
+
+    def report(message):
+        said.append(message)
+        if "256 of" in message:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        features.features(
+            VIT,
+            ensure_beton(DATASETS["digits"], "test", betons=betons),
+            DATASETS["digits"],
+            weights=None,
+            folder=tmp_path,
+            device=torch.device("cpu"),
+            workers=1,
+            report=report,
+        )
+
+    assert said[0] == "features of test images by vit_b_32: 0 of 1497"
+    assert not list(tmp_path.glob("*.npy"))
+
+
 def test_weights_that_have_changed_since_the_plan_are_refused(tmp_path):
     path = tmp_path / "weights.pt"
     path.write_bytes(b"no weights")
@@ -115,6 +143,7 @@ def test_the_weights_are_part_of_a_runs_identity(tmp_path):
             ["arch=vit_b_32", "old_arch=resnet18"],
             "arch=vit_b_32 old_arch=resnet18: a frozen backbone's features",
         ),
+        (["arch=vit_b_32", "loader=torch"], "loader=torch: vit_b_32 learns from features"),
     ],
 )
 def test_combinations_that_make_no_sense_are_refused(words, message):
