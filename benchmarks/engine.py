@@ -229,7 +229,7 @@ class Units:
         steps = [
             timed(
                 lambda student=student: student.learn(  # type: ignore[misc]
-                    images, batch.targets, teachers, epoch=0, lr=0.01, poll=True
+                    images, batch.targets, teachers, epoch=0, lr=0.01
                 )
             )
             for student in cohort.students
@@ -347,9 +347,7 @@ def checkpoints(root: Path, rounds: int) -> list[Row]:
     recipe = Recipe(epochs=1, batch_size=8, lr=0.01, weight_decay=0)
     network = models.build(Model(arch="resnet18", stem="imagenet"), 100, 0)
     student = Student(network, candidate("none"), recipe, 50, numerics)
-    student.learn(
-        torch.zeros(8, 3, 32, 32), torch.zeros(8, dtype=torch.int64), (None, ()), epoch=0, lr=0.01, poll=True
-    )
+    student.learn(torch.zeros(8, 3, 32, 32), torch.zeros(8, dtype=torch.int64), (None, ()), epoch=0, lr=0.01)
     attempt = Store(root / "runs").begin("benchmark")
     writer = checkpoint.Writer({})
     waits, whole = [], []

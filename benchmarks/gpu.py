@@ -167,7 +167,7 @@ class Training:
 
     def step(self, images: torch.Tensor, targets: torch.Tensor) -> None:
         """As the engine does it, without a look at the loss."""
-        self._student.learn(self._normalise(images), targets, (None, ()), epoch=0, lr=0.01, poll=False)
+        self._student.learn(self._normalise(images), targets, (None, ()), epoch=0, lr=0.01)
 
 
 def epoch_pace(feed: Feed, epoch: int, training: Training | None) -> float:

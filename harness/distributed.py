@@ -55,12 +55,12 @@ class World:
         dist.all_reduce(answer, op=dist.ReduceOp.MAX)
         return bool(answer.item())
 
-    def least(self, value: Tensor) -> int:
+    def least(self, value: Tensor) -> Tensor:
         """The smallest of an integer or boolean scalar's values."""
         if self.size > 1:
-            value = value.long()
+            value = value.to(torch.int64, copy=True)
             dist.all_reduce(value, op=dist.ReduceOp.MIN)
-        return int(value.item())
+        return value
 
     def sum(self, values: Tensor) -> Tensor:
         """Element-wise sum over the processes."""

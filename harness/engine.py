@@ -21,7 +21,7 @@ from loaders.feeds import Feed
 from methods import Method, Step
 
 Precision = Literal["fp32", "bf16", "fp16"]
-CUDA_POLL_STEPS = 50  # how often a GPU is asked, which waits for it, whether a loss was finite
+CUDA_LOOK_STEPS = 50  # how often a GPU is asked whether all losses were finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +44,11 @@ class Numerics:
         """Forward passes in `precision`; losses and metrics are fp32 in any case."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
 
-    def place(self, network: nn.Module) -> nn.Module:
+    def place(self, network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         """The network on the device, with its weights laid out for it."""
         layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-        return network.to(device=self.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+        placed: nn.Module = network.to(device=self.device, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
+        return placed
 
     def callable(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """What to call for the network's answer."""
@@ -91,7 +92,7 @@ class Teachers:
 
     def _frozen(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """In the precision of the forward passes once and for all: autocast would cast at every call."""
-        return self._numerics.callable(self._numerics.place(frozen(network)).to(self._numerics.dtype))
+        return self._numerics.callable(self._numerics.place(frozen(network), self._numerics.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,20 @@ class Position:
 
     epoch: int = 0
     batch: int = 0
+
+
+class _Answer:
+    """A flag on its way from the device to the host."""
+
+    def __init__(self, flag: Tensor) -> None:
+        self._flag = flag.to("cpu", non_blocking=True, copy=True)  # from a GPU into pinned memory
+        self._copied = torch.cuda.current_stream(flag.device).record_event() if flag.is_cuda else None
+
+    def read(self) -> bool:
+        """The flag as it was, once it is here."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return bool(self._flag)
 
 
 class Student:
@@ -138,6 +153,7 @@ class Student:
         self._sums: Tensor | None = None  # of the epoch under way: a row of losses and right answers
         self._good_steps = torch.zeros((), dtype=torch.int64, device=numerics.device)
         self._finite = torch.ones((), dtype=torch.bool, device=numerics.device)
+        self._asked: _Answer | None = None
 
     def learn(
         self,
@@ -147,9 +163,8 @@ class Student:
         *,
         epoch: int,
         lr: float,
-        poll: bool,
     ) -> None:
-        """One step on one batch; with `poll`, look whether the loss is finite and stop where it is not."""
+        """One step on one batch."""
         with self._numerics.autocast():
             logits = self._forward(images)
         logits = logits.float()
@@ -163,15 +178,22 @@ class Student:
         )
         losses = self.method.loss(step)
         self._count(losses, logits, targets)
-        if poll and not self._world.least(self._finite):
-            self.diverged_at = self._world.least(self._good_steps)
-            return
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)
         self._scaler.update()
+
+    def look(self, *, wait: bool) -> None:
+        """Set `diverged_at` if a loss was not finite: so far, or without `wait` up to the look before this.
+
+        A GPU's answer to that one has long arrived, so that the host need not wait.
+        """
+        before, self._asked = self._asked, _Answer(self._world.least(self._finite))
+        answer = self._asked if wait else before
+        if answer is not None and not answer.read():
+            self.diverged_at = int(self._world.least(self._good_steps))
 
     def end_epoch(self, steps: int, samples: int) -> None:
         """Turn the sums of the epoch into an entry of the history; `samples` are this process's."""
@@ -252,6 +274,11 @@ class Cohort:
         """The students that have not diverged."""
         return [student for student in self.students if student.diverged_at is None]
 
+    def look(self, *, wait: bool = True) -> None:
+        """Drop the students that have diverged: by now, or without `wait` by the look before this."""
+        for student in self.training:
+            student.look(wait=wait)
+
     def train(self) -> Iterator[Position]:
         """Train to the recipe's last epoch; yields after every batch, and may be left at any of them."""
         while self.position.epoch < self._recipe.epochs:
@@ -263,9 +290,12 @@ class Cohort:
                     done = self.position.batch
                     lr = self._recipe.lr_at(epoch + done / self._feed.batches)
                     last = done + 1 == self._feed.batches
-                    poll = last or images.device.type == "cpu" or done % CUDA_POLL_STEPS == 0
                     for student in self.training:
-                        student.learn(images, batch.targets, teachers, epoch=epoch, lr=lr, poll=poll)
+                        student.learn(images, batch.targets, teachers, epoch=epoch, lr=lr)
+                    if last or images.device.type == "cpu":
+                        self.look()
+                    elif done % CUDA_LOOK_STEPS == 0:
+                        self.look(wait=False)
                     self.position = self._after_batch(epoch, done + 1, len(images))
                     yield self.position
                     if not self.training:

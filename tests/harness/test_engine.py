@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from harness import models
 from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers, predict
@@ -235,6 +236,43 @@ def test_a_cohort_of_diverged_students_ends(feeds):
     trained.students[0].network.fc.weight.data.fill_(float("nan"))
 
     assert len(list(trained.train())) == 1
+
+
+def test_a_look_without_waiting_tells_what_the_look_before_it_asked(feeds):
+    (student,) = cohort(feeds[0], ["none"]).students
+    images, targets = torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.int64)
+
+    def step_and_look():
+        student.learn(images, targets, (None, ()), epoch=0, lr=0.1)
+        student.look(wait=False)
+        return student.diverged_at
+
+    assert step_and_look() is None
+    student.network.fc.weight.data.fill_(float("nan"))
+    assert step_and_look() is None
+    assert step_and_look() == 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_on_a_gpu_asks_the_host_for_nothing(name, monkeypatch):
+    """On tensors that have a device and a shape but no content: what would wait for a value raises."""
+    networks = [models.build(MODEL, classes, 3) for classes in (10, OLD_CLASSES, 10, 10)]
+    monkeypatch.setattr("harness.engine.frozen", lambda network: network)  # copies no such tensors
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: None)  # wants a real device
+    gpu = replace(CPU, device=torch.device("cuda"))
+    method = METHODS[name].load()(**{**METHODS[name].defaults, **AT_ONCE.get(name, {})})
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        student = Student(networks[0], method, RECIPE, OLD_CLASSES, gpu)
+        teachers = Teachers(networks[1], networks[2:], gpu)
+        pixels = torch.zeros(8, 8, 8, 3, dtype=torch.uint8, device="cuda")
+        images = Normalise(DIGITS.mean, DIGITS.std, gpu)(pixels)
+        targets = torch.zeros(8, dtype=torch.int64, device="cuda")
+        student.learn(images, targets, teachers(images), epoch=0, lr=0.1)
+        student.learn(images, targets, teachers(images), epoch=0, lr=0.1)
+
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        with pytest.raises(DataDependentOutputException):
+            bool(targets.any())  # what a method must not do
 
 
 def test_prediction_counts_every_sample_once_and_leaves_the_network_as_it_was(feeds, together):
