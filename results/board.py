@@ -4,13 +4,14 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from results.store import BrokenRecord, Failure, Record, Store
+from results.store import BrokenRecord, Failure, Record, Store, check_run
 
 BASELINE = "none"
 """Label of No Treatment, which all methods are compared with."""
@@ -77,6 +78,9 @@ class Row:
 class Comparison:
     """One table's worth: an old model and the methods that update it, all else being equal."""
 
+    apart: str = ""
+    """What else tells it from another comparison of the same title and recipe."""
+
     dataset: str
     old: Row
     candidates: tuple[Row, ...]
@@ -86,7 +90,7 @@ class Comparison:
 
     @cached_property
     def title(self) -> str:
-        """Dataset, models and classes: `digits: resnet8 (cifar) -> resnet8 (cifar), 5 of 10 classes old`."""
+        """Dataset, models and classes: `digits: resnet8 (cifar stem) -> ..., 5 of 10 classes old`."""
         split = self.candidate_run["split"]
         old = _model(self.old_run["model"]) if self.old_run else "old model"
         words = [f"{self.dataset}: {old} -> {_model(self.candidate_run['model'])}"]
@@ -95,6 +99,8 @@ class Comparison:
             words.append(f"class order {split['class_order']}")
         if self.old_run and self.old_run["split"]["old_data"] != 1:
             words.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
+        if self.apart:
+            words.append(self.apart)
         return ", ".join(words)
 
     @cached_property
@@ -119,8 +125,9 @@ def value_of(record: Record, metric: str) -> float | None:
 
 
 def training_seconds(record: Record) -> float | None:
-    """Seconds of its device that a run took: its share, where it trained with others on one stream."""
-    return record.timings.get("train_share_s", record.timings.get("train_s"))
+    """Seconds of devices that a run took: its share, where it trained with others on one stream."""
+    seconds = record.timings.get("train_share_s", record.timings.get("train_s"))
+    return None if seconds is None else seconds * record.environment.get("processes", 1)
 
 
 def comparisons(store: Store, expected: Iterable[Run]) -> list[Comparison]:
@@ -176,7 +183,7 @@ class _Known:
             homes = [key for key in settings if key[0] == common and key[1] != UNKNOWN]
             if old == UNKNOWN and len(homes) == 1:
                 settings[homes[0]] += settings.pop((common, old))
-        return [self._comparison(candidates) for candidates in settings.values()]
+        return _told_apart([self._comparison(candidates) for candidates in settings.values()])
 
     def _comparison(self, candidates: Sequence[Run]) -> Comparison:
         rows: dict[str, list[Run]] = {}
@@ -235,6 +242,20 @@ class _Known:
         return [run for run in known if run["role"] == role]
 
 
+def _told_apart(found: Sequence[Comparison]) -> list[Comparison]:
+    """Those that would look the same get what they were trained on into the title."""
+
+    def looks(comparison: Comparison) -> tuple[str, str]:
+        return comparison.title, comparison.recipe
+
+    def apart(run: Run) -> str:
+        weights = run["model"].get("weights")
+        return f"images {run['data']}" + (f", weights {weights[:19]}" if weights else "")
+
+    many = Counter(map(looks, found))
+    return [replace(c, apart=apart(c.candidate_run)) if many[looks(c)] > 1 else c for c in found]
+
+
 def _told(failure: Failure) -> str:
     first_line = failure.message.strip().partition("\n")[0]
     return f"{failure.cause}: {first_line}" + (f"; log: {failure.log}" if failure.log else "")
@@ -281,7 +302,11 @@ def _runs_of_jobs(store: Store, known: Mapping[str, Run]) -> dict[str, Run]:
         if path.parent.name in known:
             continue
         try:
-            runs |= {run["id"]: run for run in json.loads(path.read_bytes())["job"]["runs"]}
+            found = json.loads(path.read_bytes())["job"]["runs"]
+            for run in found:
+                check_run(run)
+                store.folder(run["id"])
+            runs |= {run["id"]: run for run in found}
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return runs

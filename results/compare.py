@@ -4,6 +4,7 @@ python -m results.compare old=old.csv new=new.parquet max_nfr=1% critical=ids.tx
 """
 
 import dataclasses
+import functools
 import json
 import sys
 import xml.etree.ElementTree as ET
@@ -21,7 +22,7 @@ from results.files import write_atomically
 from results.gate import EXIT_CODES, Caps, Check, Verdict, cells_of, check, overall, rel_nfr_interval
 from results.grid import Cell, Grid, as_csv, printable, show
 from results.metrics import METRICS, compare, pair
-from results.reading import Update, pair_files, read, read_lines
+from results.reading import Update, pair_files, plain_id, read, read_lines
 from results.statistics import binomial_interval, mcnemar
 
 _WRITTEN = ("flips", "json", "junit")
@@ -95,16 +96,18 @@ class Comparison:
     checks: list[Check]
     verdict: Verdict
 
+    @functools.cached_property
     def document(self) -> dict[str, Any]:
         """As JSON holds it; rates are fractions of 1."""
         right, negative, positive, wrong = cells_of(self.update)
         nfr = binomial_interval(negative, right + negative + positive + wrong)
+        rel_nfr = rel_nfr_interval((right, negative, positive, wrong))
         return {
             "verdict": self.verdict if self.checks else None,
             "checks": [dataclasses.asdict(check) for check in self.checks],
             "metrics": self.metrics,
             "nfr_interval": [nfr.low, nfr.high],
-            "rel_nfr_interval": list(rel_nfr_interval((right, negative, positive, wrong))),
+            "rel_nfr_interval": [rel_nfr.low, rel_nfr.high],
             "mcnemar_p": mcnemar(negative, positive),
             "negative_flips": negative,
             "positive_flips": positive,
@@ -203,7 +206,7 @@ def _old_classes(words: tuple[str, ...]) -> Sequence[str]:
 
 
 def _critical(path: Path) -> list[str]:
-    ids = list(dict.fromkeys(read_lines(path)))
+    ids = list(dict.fromkeys(map(plain_id, read_lines(path))))
     if not ids:
         raise ValueError(f"critical={path}: names no sample")
     return ids
@@ -211,16 +214,16 @@ def _critical(path: Path) -> list[str]:
 
 def _write(comparison: Comparison, settings: Settings) -> None:
     if settings.flips:
-        write_atomically(settings.flips, as_csv(flip_rows(comparison.update)).encode())
+        write_atomically(settings.flips, as_csv(comparison.document["flips"]).encode())
     if settings.json:
-        text = json.dumps(comparison.document(), indent=1, allow_nan=False)
+        text = json.dumps(comparison.document, indent=1, allow_nan=False)
         write_atomically(settings.json, text.encode())
     if settings.junit:
         write_atomically(settings.junit, junit(comparison))
 
 
 def _print(comparison: Comparison, most: int, console: Console) -> None:
-    document = comparison.document()
+    document = comparison.document
     show([_metrics_grid(comparison, document)], console)
     negative = [row for row in document["flips"] if row["flip"] == "negative"]
     losing = [row for row in document["classes"] if row["negative_flips"]]

@@ -41,6 +41,8 @@ def pareto(store: Store, comparison: Comparison) -> Figure:
             x, y, xerr=_arms(share.er_all), yerr=_arms(share.nfr), label=plain(label), ls="none",
             color=style.colour, marker=style.marker, ms=8, mec="white", mew=0.7, capsize=2, elinewidth=0.8,
         )  # fmt: skip
+    if not points:
+        return made
     front = [p for p in sorted(points) if all(q == p or q[0] > p[0] or q[1] > p[1] for q in points)]
     place.plot(*zip(*front, strict=True), color="#999999", lw=1, zorder=0, drawstyle="steps-post")
     place.set(xlabel="error rate on all classes in %", ylabel="negative flip rate in %")
@@ -91,6 +93,8 @@ def flips_by_class(store: Store, comparison: Comparison) -> Figure:
     classes = comparison.candidate_run["split"]["old_classes"]
     rates = np.array([_class_rates(pairs, classes) for _, pairs in rows]).reshape(len(rows), classes)
     made = figure(max(5.0, 2.2 + 0.42 * min(classes, 24)), 1.6 + 0.3 * len(rows), title=comparison.title)
+    if not rows:
+        return made
     place = axes(made)
     image = place.imshow(100 * rates, cmap="Greys", aspect="auto", vmin=0, interpolation="nearest")
     place.set_yticks(range(len(rows)), [plain(row.label) for row, _ in rows])

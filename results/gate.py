@@ -65,15 +65,19 @@ def overall(checks: Collection[Check]) -> Verdict:
     return "FAIL" if "FAIL" in verdicts else "UNDECIDED" if "UNDECIDED" in verdicts else "PASS"
 
 
-def rel_nfr_interval(cells: tuple[int, int, int, int]) -> tuple[float, float]:
-    """Interval of the Rel-NFR from counts of (both right, negative flips, positive flips, both wrong)."""
+def rel_nfr_interval(cells: tuple[int, int, int, int]) -> Interval:
+    """The Rel-NFR from counts of (both right, negative flips, positive flips, both wrong)."""
+    right, negative, _, wrong = cells
+    errors = (right + negative) * (negative + wrong)
+    estimate = negative * sum(cells) / errors if errors else 0.0
 
     def rel_nfr(p: NDArray[np.float64]) -> NDArray[np.float64]:
         kept, lost, _, wrong = np.moveaxis(p, -1, 0)
         rates: NDArray[np.float64] = lost / ((kept + lost) * (lost + wrong))
         return rates
 
-    return dirichlet_interval(cells, rel_nfr)
+    low, high = dirichlet_interval(cells, rel_nfr)
+    return Interval(estimate, min(low, estimate), max(high, estimate))
 
 
 def cells_of(update: Update) -> tuple[int, int, int, int]:
@@ -101,28 +105,27 @@ def _check_nfr(update: Update, cap: float) -> Check:
 
 def _check_rel_nfr(update: Update, cap: float) -> Check:
     cells = cells_of(update)
-    right, negative, _, wrong = cells
-    errors = (right + negative) * (negative + wrong)
-    estimate = negative * sum(cells) / errors if errors else 0.0
-    low, high = rel_nfr_interval(cells)
-    interval = Interval(estimate, min(low, estimate), max(high, estimate))
+    interval = rel_nfr_interval(cells)
     verdict = _decide(interval.low, interval.high, cap)
     needed = None
     if verdict == "UNDECIDED":
 
         def decided(samples: int) -> bool:
             scale = samples / sum(cells)
-            low, high = rel_nfr_interval(tuple(round(cell * scale) for cell in cells))  # type: ignore[arg-type]
-            return _decide(min(low, estimate), max(high, estimate), cap) != "UNDECIDED"
+            scaled = rel_nfr_interval(tuple(round(cell * scale) for cell in cells))  # type: ignore[arg-type]
+            return _decide(scaled.low, scaled.high, cap) != "UNDECIDED"
 
         needed = _first(decided, sum(cells))
+    advice = _advice(verdict, needed, "samples of old classes")
+    if advice and not cells[1] + cells[3]:  # of which share of no errors at all is a flip?
+        advice = "; the new model makes no error here, so a share of its errors cannot be told (try max_nfr=)"
     return Check(
         name="max_rel_nfr",
         verdict=verdict,
         cap=cap,
         interval=interval,
         samples_to_decide=needed,
-        message=f"Rel-NFR {_against(interval, cap)}{_advice(verdict, needed, 'samples of old classes')}",
+        message=f"Rel-NFR {_against(interval, cap)}{advice}",
     )
 
 
@@ -142,12 +145,17 @@ def _check_classes(update: Update, cap: float) -> Check:
     verdict: Verdict = "FAIL" if failing else "UNDECIDED" if undecided else "PASS"
     needed = None
     if verdict == "UNDECIDED":
-
-        def needs(c: int, samples: int) -> int | None:
-            return _rate_needs(intervals[c].estimate, cap, samples, fail_level=strict)
-
-        worst = max(undecided, key=lambda c: needs(c, 1) or MOST_SAMPLES)
-        needed = needs(worst, int(counts[worst]))
+        needs = {
+            c: _rate_needs(intervals[c].estimate, cap, int(counts[c]), fail_level=strict) for c in undecided
+        }
+        failing_soon = {c: n for c, n in needs.items() if intervals[c].estimate > cap and n is not None}
+        # One class that fails decides; otherwise all must pass, the one that takes longest included.
+        worst = (
+            min(failing_soon, key=failing_soon.__getitem__)
+            if failing_soon
+            else max(undecided, key=lambda c: needs[c] or MOST_SAMPLES)
+        )
+        needed = needs[worst]
         if intervals[worst].low > cap:  # by itself it would fail; shown is what it is held against
             intervals[worst] = binomial_interval(int(flips[worst]), int(counts[worst]), level=strict)
     many = "" if verdict == "PASS" else f"; {len(failing or undecided)} of {len(tested)} classes {verdict}"
@@ -157,7 +165,7 @@ def _check_classes(update: Update, cap: float) -> Check:
         cap=cap,
         interval=intervals[worst],
         samples_to_decide=needed,
-        message=f"worst class '{update.classes[worst]}': NFR {_against(intervals[worst], cap)}{many}"
+        message=f"class '{update.classes[worst]}': NFR {_against(intervals[worst], cap)}{many}"
         f"{_advice(verdict, needed, 'samples of that class')}",
     )
 

@@ -50,7 +50,7 @@ def table(
     rows = [_row(comparison.old, columns, {}, Analysis())]
     rows += [_row(row, columns, places, analysis) for row in comparison.candidates]
     rules = {0}
-    if analysis.floor:
+    if analysis.floor and "nfr" in columns:
         rules.add(len(rows) - 1)
         floor = [_shown(analysis.floor, METRICS["nfr"]) if name == "nfr" else "-" for name in columns]
         rows.append(tuple(Cell(text) for text in ("noise floor", "-", *floor, "-")))
@@ -62,7 +62,7 @@ def table(
         header=tuple(header),
         rows=tuple(row[: len(header)] for row in rows),
         rules=frozenset(rules),
-        footer=tuple(_footer(store, comparison, analysis)),
+        footer=tuple(_footer(store, comparison, columns, analysis)),
     )
 
 
@@ -124,7 +124,7 @@ def _places(rows: Sequence[Row], name: str) -> dict[str, Emphasis]:
     }
 
 
-def _footer(store: Store, comparison: Comparison, analysis: Analysis) -> list[str]:
+def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analysis: Analysis) -> list[str]:
     seeds = max((row.seeds for row in comparison.candidates), default=0)
     lines = [
         f"{_samples(comparison)}{seeds} seed{'s' if seeds != 1 else ''}; records in {store.root}",
@@ -137,7 +137,9 @@ def _footer(store: Store, comparison: Comparison, analysis: Analysis) -> list[st
         )
     if analysis.difference:
         lines.append("NFR - none: paired by sample and seed, bootstrap over test samples.")
-    if analysis.floor:
+    if analysis.rank:
+        lines.append("Ranks and differences are of the models trained here: other seeds may give others.")
+    if analysis.floor and "nfr" in columns:
         lines.append(
             "Noise floor: NFR between two plainly trained new models that differ in their seed "
             f"({analysis.floor_pairs} ordered pairs)."

@@ -19,6 +19,7 @@ from results.predictions import Floats, Predictions
 
 Texts = NDArray[np.str_]
 _SCORES = ("confidence", "target_confidence", "margin")
+ROUNDING = 1e-4  # that a file's digits may bring to a probability
 _LOGIT = re.compile(r"logit_(\d+)")
 
 
@@ -246,8 +247,27 @@ def _check_columns(answers: Answers) -> None:
         score = answers.scores.get(name)
         if score is not None and not ((score >= 0) & (score <= 1)).all():
             raise ValueError(f"{name} must lie in [0, 1]")
+    _check_scores(answers)
     if answers.logits is not None and answers.prediction is not None:
         _check_against_logits(answers.ids, answers.prediction, answers.logits)
+
+
+def _check_scores(answers: Answers) -> None:
+    """Refuse scores that contradict each other or the prediction."""
+    confidence, of_target, margin = (answers.scores.get(name) for name in _SCORES)
+    if confidence is not None and of_target is not None:
+        _refuse_row(answers, of_target > confidence + ROUNDING, "target_confidence is above confidence")
+    if margin is not None:
+        right = _predicted(answers) == answers.target
+        _refuse_row(
+            answers, (margin > 0) & ~right, "the margin is above 0 and the prediction is not the target"
+        )
+        _refuse_row(answers, (margin < 0) & right, "the margin is below 0 and the prediction is the target")
+
+
+def _refuse_row(answers: Answers, bad: NDArray[np.bool_], why: str) -> None:
+    if bad.any():
+        raise ValueError(f"sample '{answers.ids[bad][0]}': {why}")
 
 
 def _check_against_logits(ids: Texts, prediction: Texts, logits: NDArray[np.float64]) -> None:
@@ -286,6 +306,8 @@ def _first_gap(numbers: Iterable[int]) -> int:
 
 
 def _numbers(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    if not values.ndim:
+        raise ValueError(f"{name} is a single number, wanted one for each sample")
     if values.dtype.kind == "c":
         raise ValueError(f"{name} holds complex numbers")
     try:
@@ -308,13 +330,14 @@ def _whole(text: str) -> str | None:
     return match[1] + match[2] if match else None
 
 
+def plain_id(text: str) -> str:
+    """An id without what a format adds to a whole number, `3.0` -> `3`; zeros in front belong to a name."""
+    return (_whole(text) or text) if "." in text else text
+
+
 def _ids(name: str, values: NDArray[Any]) -> Texts:
-    """Ids as text; a column of floats is one of whole numbers, and zeros in front belong to a name."""
-    texts = _texts(name, values)
-    if not any("." in text for text in texts.tolist()):
-        return texts
-    numbers = [_whole(text) for text in texts.tolist()]
-    return texts if None in numbers else np.array(numbers, np.str_)
+    """Ids as text."""
+    return np.array([plain_id(text) for text in _texts(name, values).tolist()], np.str_)
 
 
 def _classes(name: str, values: NDArray[Any]) -> Texts:

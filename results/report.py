@@ -58,8 +58,6 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; fon
 dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; }
 details > summary { cursor: pointer; font-weight: 600; margin: .75rem 0; }
 """
-Images = Mapping[int, NDArray[np.uint8]]
-"""Image [H, W, 3] by index of its sample."""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 

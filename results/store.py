@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from results.files import digest, remove_leftovers, write_atomically
+from results.files import digest, remove_leftovers, replacing
 from results.predictions import Predictions
 
 SCHEMA = 2
@@ -228,12 +228,16 @@ class Attempt:
         """
         self._check()
         try:
-            write_atomically(self.folder / name, data)
+            self._put(name, data)
         except FileNotFoundError:
             # Whoever begins an attempt clears temporary files away; if we are still the newest, it was late.
-            self._check()
-            write_atomically(self.folder / name, data)
+            self._put(name, data)
         return digest(data)
+
+    def _put(self, name: str, data: bytes) -> None:
+        with replacing(self.folder / name) as file:
+            file.write(data)
+            self._check()  # an attempt that begins after this clears the file away before it takes its place
 
     def publish(self, record: Record, *, history: Sequence[Mapping[str, Any]] = ()) -> Record:
         """Declare the run done: write the history, then the record, last of all. Raises StaleAttempt.
@@ -339,12 +343,19 @@ def _check_fields(content: dict[str, Any]) -> None:
     _check_types(content, _TYPES)
     if content["state"] not in ("done", "diverged"):
         raise BrokenRecord(f"state {content['state']!r} is neither done nor diverged")
-    _check_types(content["run"], _RUN_TYPES)
+    check_run(content["run"])
     for kind in ("metrics", "timings"):
         if not all(isinstance(v, int | float) and math.isfinite(v) for v in content[kind].values()):
             raise BrokenRecord(f"{kind} hold something that is no number")
     if any(os.path.basename(name) != name for name in content["files"]):  # noqa: PTH119
         raise BrokenRecord("a file lies outside its folder")
+
+
+def check_run(run: Any) -> None:
+    """Raise BrokenRecord for what is not a run's content."""
+    if not isinstance(run, dict):
+        raise BrokenRecord("a run's content is a table of fields")
+    _check_types(run, _RUN_TYPES)
 
 
 def _check_types(content: Mapping[str, Any], wanted: _Types) -> None:

@@ -35,6 +35,7 @@ def plan(
     seeds: Sequence[int] = (0, 1, 2),
     references: int = 2,
     epochs: int = 2,
+    data: str = "f00",
 ) -> list[Run]:
     """All runs of one small setting."""
     split = Split(classes=CLASSES, old_classes=OLD_CLASSES)
@@ -44,9 +45,7 @@ def plan(
     )
     runs = []
     for seed in seeds:
-        old = Run(
-            role="old", seed=seed, dataset="digits", data="f00", split=split, model=model, recipe=recipe
-        )
+        old = Run(role="old", seed=seed, dataset="digits", data=data, split=split, model=model, recipe=recipe)
         whole = Split(classes=CLASSES, old_classes=CLASSES)
         refs = [replace(old, role="reference", index=i, split=whole) for i in range(references)]
         parents = (old.id, *(reference.id for reference in refs))

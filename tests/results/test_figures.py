@@ -28,6 +28,17 @@ def test_every_picture_is_drawn_and_is_no_blank(finished_store, name):
     assert np.asarray(Image.open(io.BytesIO(to_bytes(made, "png"))).convert("L")).std() > 5
 
 
+@pytest.mark.parametrize("name", PICTURES)
+def test_without_the_old_model_a_picture_is_empty_and_no_error(store, name):
+    runs = plan(methods=("none", "mpt-kl"))
+    for run in runs:
+        finish(store, run)
+    for run in runs:
+        if run.role == "old":
+            (store.folder(run.id) / "record.json").unlink()
+    to_bytes(PICTURES[name](store, comparison_of(store, runs)), "png")
+
+
 def test_the_same_records_give_the_same_picture(finished_store):
     comparison = comparison_of(finished_store, plan())
     assert to_bytes(pareto(finished_store, comparison), "svg") == to_bytes(

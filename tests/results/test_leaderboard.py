@@ -142,6 +142,19 @@ def test_nothing_run_yet_is_a_table_of_holes(store):
     assert "Noise floor" not in text
 
 
+def test_tables_that_would_look_the_same_say_what_tells_them_apart(store):
+    runs = [*plan(seeds=(0,)), *plan(seeds=(0,), data="digits-2")]
+    for run in runs:
+        finish(store, run)
+    titles = [grid.title for grid in tables(store, documents(runs))]
+    assert titles[0].endswith(f"images {runs[0].data}")
+    assert titles[1].endswith("images digits-2")
+
+
+def test_without_the_nfr_there_is_no_noise_floor(finished_store):
+    assert "oise floor" not in printed(finished_store, plan(), columns=("churn",))
+
+
 def test_two_settings_make_two_tables(store):
     runs = [*plan(seeds=(0,)), *plan(seeds=(0,), epochs=3)]
     for run in runs:
@@ -212,6 +225,10 @@ def test_runs_of_jobs_without_a_record_are_holes(command, finished_store):
     job.mkdir(parents=True)
     more = plan(methods=("elodi",))
     (job / "job.json").write_text(json.dumps({"job": {"runs": documents(more)}}))
+    for number, odd in enumerate(({"id": "x"}, {**documents(more)[0], "id": "x/y"}, "x")):
+        foreign = job.with_name(f"foreign-{number}")
+        foreign.mkdir()
+        (foreign / "job.json").write_text(json.dumps({"job": {"runs": [odd]}}))
     _, out, _ = command()
     assert "missing" in line_of(out, "elodi (0 of 3 seeds)")
 

@@ -142,6 +142,12 @@ def test_an_old_model_that_was_tested_on_everything_is_compared_on_everything(fi
         ("id,target,prediction,logit_0,logit_1\na,0,1,5,1\n", "prediction '1' has not the highest logit"),
         ("id,target,prediction,logit_0,logit_1\na,0,7,5,1\n", "is none of the 2 columns"),
         ("id,target,prediction,confidence\na,0,1,93\n", "confidence must lie in"),
+        (
+            "id,target,prediction,confidence,target_confidence\na,0,1,0.2,0.9\n",
+            "sample 'a': target_confidence is above confidence",
+        ),
+        ("id,target,prediction,margin\na,0,1,2\n", "sample 'a': the margin is above 0"),
+        ("id,target,prediction,margin\na,0,0,-2\n", "sample 'a': the margin is below 0"),
     ],
 )
 def test_a_file_that_is_no_predictions_is_refused_by_name(file, text, message):
@@ -149,6 +155,18 @@ def test_a_file_that_is_no_predictions_is_refused_by_name(file, text, message):
     with pytest.raises(ValueError, match=message) as caught:
         read(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_single_number_is_no_column(tmp_path):
+    np.savez(tmp_path / "bad.npz", id=[0, 1], target=[0, 1], prediction=[0, 1], confidence=0.5)
+    with pytest.raises(ValueError, match="confidence is a single number"):
+        read(tmp_path / "bad.npz")
+
+
+def test_a_name_among_ids_does_not_change_how_the_others_are_read(file):
+    old = file("old.csv", "id,target,prediction\n1.0,0,0\n2.0,1,1\n")
+    new = file("new.csv", "id,target,prediction\n1,0,0\n2.0,1,1\na.5,2,2\n")
+    assert pair_files(read(old), read(new)).ids.tolist() == ["1", "2", "a.5"]
 
 
 @pytest.mark.parametrize(

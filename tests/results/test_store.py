@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -144,6 +145,21 @@ def test_a_stale_writer_caught_in_the_middle_of_a_file_is_told_so(store, run, mo
     monkeypatch.setattr(Path, "replace", overtaken)
     with pytest.raises(StaleAttempt):
         stale.write("weights-0001.pt", b"abc")
+
+
+def test_a_record_that_a_newer_attempt_writes_meanwhile_stays(store, run, monkeypatch):
+    stale, sync, newer = store.begin(run.id), os.fsync, []
+
+    def overtaken(descriptor):
+        if not newer:
+            newer.append(True)
+            finish(store, run)
+        sync(descriptor)
+
+    monkeypatch.setattr("results.files.os.fsync", overtaken)
+    with pytest.raises(StaleAttempt):
+        stale.write("record.json", b"a record of old")
+    assert store.read(run.id).attempt == 2
 
 
 def test_a_late_cleaner_does_not_disturb_the_newest_attempt(store, run, monkeypatch):
