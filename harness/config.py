@@ -33,7 +33,7 @@ class SweepConfig:
     methods: tuple[str, ...] = ("all",)
     """Methods by name; `all` is the paper's eight, `ablations` the three of its Table 3."""
     dataset: str = "digits"
-    """Images to train and test on; a list makes a table each, as for every setting below up to seeds."""
+    """Images to train and test on; a list makes a table each, as for most settings below."""
     data: Path | None = None
     """Folder of the dataset's own files, where it needs one."""
     download: bool = False
@@ -195,7 +195,7 @@ def read_hyperparameters(given: Mapping[str, str], methods: Sequence[str]) -> di
         ValueError: a name that nothing has, or a value of the wrong type.
     """
     changes: dict[str, dict[str, list[Any]]] = {}
-    for key, text in given.items():
+    for key, text in sorted(given.items(), key=lambda item: "." in item[0]):  # a method's own word wins
         method, dot, name = key.rpartition(".")
         if dot and method not in METHODS:
             raise ValueError(f"unknown method '{method}' in {key}={words.nearest(method, METHODS)}")

@@ -94,6 +94,6 @@ def spell_out(words: Mapping[str, str]) -> dict[str, str]:
     dataset = words.get("dataset", experiment.datasets[0])
     if dataset not in experiment.datasets:
         raise ValueError(
-            f"experiment={words['experiment']} dataset={dataset}: {' or '.join(experiment.datasets)}"
+            f"experiment={words['experiment']} dataset={dataset}: must be {' or '.join(experiment.datasets)}"
         )
     return {"dataset": dataset, **experiment.words, **experiment.for_dataset.get(dataset, {}), **words}

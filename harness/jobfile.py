@@ -12,6 +12,8 @@ from loaders.datasets import Encoding
 from results.files import write_atomically
 
 NAME = "job.json"
+INTERRUPTED = 75
+"""Exit code of a Job's program that stopped after a checkpoint (EX_TEMPFAIL)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +39,14 @@ class Execution:
     """Seconds of training between checkpoints, which are written at the end of an epoch."""
 
 
-def folder(runs: Path, job: Job) -> Path:
-    """Where a Job's files are."""
-    return runs / "jobs" / job.id
+def job_folder(runs: Path, job_id: str) -> Path:
+    """Where a Job's files are: what it has to do, how far it is, its log."""
+    return runs / "jobs" / job_id
 
 
 def write(job: Job, execution: Execution) -> Path:
     """Put `job.json` into the Job's folder, which is made; gives back the folder."""
-    place = folder(Path(execution.runs), job)
+    place = job_folder(Path(execution.runs), job.id)
     place.mkdir(parents=True, exist_ok=True)
     document = {"job": job.document(), "execution": asdict(execution)}
     write_atomically(place / NAME, json.dumps(document, indent=1).encode())

@@ -26,7 +26,7 @@ from results.store import Store
 from slurm import profile
 from slurm.dispatch import dispatch, has_gpus
 
-INTERRUPTED = 130
+CTRL_C = 130
 
 
 @words.command
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     if asked.experiment and not interrupted:
         _draw(asked, store, expected, console)
     if interrupted:
-        return INTERRUPTED
+        return CTRL_C
     return 0 if all(store.read(run.id) is not None for run in runs) else 1
 
 
@@ -84,9 +84,9 @@ def _draw(asked: SweepConfig, store: Store, expected: Sequence[dict[str, Any]], 
 
     folder = asked.runs / "figures"
     folder.mkdir(exist_ok=True)
-    for comparison in comparisons(store, expected):
+    for number, comparison in enumerate(comparisons(store, expected), 1):
         made = getattr(paper_figures, name)(store, comparison)
-        png, _ = save(made, folder / f"{name}-{comparison.dataset}")
+        png, _ = save(made, folder / f"{name}-{comparison.dataset}-{number}")
         console.print(f"{name}: {png} (and .svg)", highlight=False, soft_wrap=True)
 
 

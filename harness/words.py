@@ -91,7 +91,9 @@ def value(key: str, text: str, hint: Any) -> Any:
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                hint, args=_arguments(text, hint), config=(tyro.conf.FlagConversionOff, tyro.conf.Positional)
+                hint,
+                args=["--", *_arguments(text, hint)],
+                config=(tyro.conf.FlagConversionOff, tyro.conf.Positional),
             )
     except SystemExit:
         raise ValueError(f"{key}={text}: expected {_expected(hint)}") from None

@@ -75,9 +75,9 @@ class BuildConfig:
 
 
 @command
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Build the two parts of a dataset, and say what they hold."""
-    config = parse(BuildConfig, argv or (), prog="python -m loaders.build", description=__doc__ or "")
+    config = parse(BuildConfig, argv, prog="python -m loaders.build", description=__doc__ or "")
     console = Console(highlight=False)
     for part in PART_FOLDERS:
         with _progress(f"{config.dataset} {part}") as (report, waiting):

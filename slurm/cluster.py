@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.jobfile import job_folder
 from harness.plan import Job
 from results.store import Store
 from slurm import scheduler, snapshot
@@ -25,7 +26,6 @@ from slurm.desk import Array, Desk
 from slurm.interrupts import Interrupts
 from slurm.local import PROGRAM, Show
 from slurm.profile import Profile, Request
-from slurm.progress import job_folder
 from slurm.reconcile import Picture, Task, reconcile, tasks_of
 from slurm.scheduler import Entry
 from slurm.states import LOST, SETTLED, UNSUBMITTED, JobState, Outcome, Phase
@@ -225,7 +225,8 @@ class _Watch:
         try:
             while level := [job for job in left if self._has_parents(job, picture, ids)]:
                 made += self._submit_level(level, ids)
-                left = [job for job in left if job not in level]
+                handed_in = {job.id for job in level}
+                left = [job for job in left if job.id not in handed_in]
         except OSError as trouble:
             if not isinstance(trouble, NotNow) and trouble.errno not in FULL:
                 raise

@@ -6,13 +6,11 @@ import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.jobfile import INTERRUPTED
 from harness.plan import Job
 from results.store import Cause, Failure, Store
 
-INTERRUPTED = 75
-"""Exit code of a Job that stopped after a checkpoint (EX_TEMPFAIL)."""
-
-LOST = 255
+LOST_CHILD = 255
 """Exit code of a child whose fork server was killed."""
 
 
@@ -45,11 +43,11 @@ def death(code: int, *, oom: bool) -> tuple[Cause, str]:
     """Cause and message for an exit `code` that no failure.json explains."""
     if code == 0:
         return "bug", "it ended without an error and without a record"
-    if code == LOST:
+    if code == LOST_CHILD:
         return "node", "its process was lost"
     if code > 0:
         return "bug", f"it ended with exit code {code}"
-    name = signal.Signals(-code).name
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     if code == -signal.SIGKILL and oom:
         return "memory", f"killed by {name}: the machine ran out of memory"
     if code in (-signal.SIGKILL, -signal.SIGTERM):

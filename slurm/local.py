@@ -15,18 +15,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import TextIO
 
+from harness.jobfile import INTERRUPTED, job_folder
 from harness.plan import Job
 from results.store import Store
-from slurm.failures import INTERRUPTED, explain, first_failure, missing, record_failure
+from slurm.failures import explain, first_failure, missing, record_failure
 from slurm.interrupts import SIGNALS, Interrupts
 from slurm.machine import Machine, Places, oom_kills
-from slurm.progress import job_folder, log_path
+from slurm.progress import log_path
 from slurm.room import Room
 from slurm.states import (
     LOST,
@@ -201,8 +203,8 @@ class _Pool:
         for job in self._jobs:
             if not self._book.ready(job):
                 continue
-            wanted = job.resources
-            place = self._places.take(job.id, wanted)
+            memory_gb = job.resources.memory_gb * self._book.budgets[job.id].memory_factor
+            place = self._places.take(job.id, replace(job.resources, memory_gb=memory_gb))
             if place is None:
                 continue
             arguments = (str(job_folder(self._runs, job.id)), self._program, dict(place))

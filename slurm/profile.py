@@ -23,7 +23,8 @@ APPLICATION = "negative-flips"
 LISTS = frozenset({"exclude", "setup"})
 ROLES = get_args(Role)
 TIME = re.compile(  # as sbatch reads it, where 90:30 would be minutes and seconds
-    r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d\d)(:\d\d)?)?|(?P<only_hours>\d+):(?P<rest>\d\d):\d\d"
+    r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d\d)(:(?P<seconds>\d\d))?)?"
+    r"|(?P<only_hours>\d+):(?P<rest>\d\d):(?P<last>\d\d)"
 )
 
 
@@ -131,7 +132,7 @@ class Profile:
             cpus=wishes.cpus or needs.cpus,
             gpus=needs.gpus if wishes.gpus is None else wishes.gpus,
             memory_gb=(wishes.memory_gb or needs.memory_gb) * memory_factor,
-            minutes=max(limit, 1),
+            minutes=limit,
             nodes=wishes.nodes or needs.nodes,
             partition=wishes.partition,
             account=wishes.account,
@@ -142,7 +143,7 @@ class Profile:
             setup=wishes.setup or (),
             array_parallelism=wishes.array_parallelism or Request.array_parallelism,
             # A warning that comes before a short job has begun to work would end it for nothing.
-            warning_s=min(wishes.warning_s or Request.warning_s, 15 * max(limit, 1)),
+            warning_s=min(wishes.warning_s or Request.warning_s, 15 * limit),
         )
 
     @property
@@ -187,12 +188,13 @@ def minutes(text: str) -> int:
     elif match is not None:
         hours = 24 * int(match["days"] or 0) + int(match["hours"] or match["only_hours"])
         found = 60 * hours + int(match["minutes"] or match["rest"] or 0)
+        found += int(match["seconds"] or match["last"] or 0) > 0
     else:
         raise ValueError(
-            f"time={text}: expected minutes, hours:minutes:seconds or days-hours:minutes:seconds"
+            f"slurm.time={text}: expected minutes, hours:minutes:seconds or days-hours:minutes:seconds"
         )
     if found < 1:
-        raise ValueError(f"time={text}: must be a minute or more")
+        raise ValueError(f"slurm.time={text}: must be a minute or more")
     return found
 
 
@@ -222,6 +224,8 @@ def _sections(content: Any, path: Path, kind: str, known: Collection[str]) -> di
             raise ValueError(f"{path}: unknown section [{kind}.{name}]{words.nearest(name, known)}")
         if not isinstance(section, dict):
             raise ValueError(f"{path}: [{kind}.{name}] must be a table")
+        if "poll_s" in section:
+            raise ValueError(f"{path}: poll_s is the same for all jobs and cannot stand in [{kind}.{name}]")
     return {name: _wishes(section, path, f"{kind}.{name}.") for name, section in content.items()}
 
 

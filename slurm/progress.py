@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from harness.jobfile import job_folder
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -35,11 +37,6 @@ def read(folder: Path) -> Progress | None:
         return None
     known = {f.name for f in fields(Progress)}
     return Progress(**{key: value for key, value in content.items() if key in known and value is not None})
-
-
-def job_folder(runs: Path, job_id: str) -> Path:
-    """Where a Job's description, log and progress lie."""
-    return runs / "jobs" / job_id
 
 
 def log_path(runs: Path, job_id: str) -> Path:

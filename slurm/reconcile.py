@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from harness.jobfile import INTERRUPTED
 from harness.plan import Job
 from results.store import Cause, Failure
 from slurm.desk import Array, Slip
-from slurm.failures import INTERRUPTED, death
+from slurm.failures import death
 from slurm.progress import log_path
 from slurm.scheduler import ACTIVE, Entry
 from slurm.states import FOR_PARENTS, LOST, UNSUBMITTED, JobState, Phase, blocked_note, is_blocked

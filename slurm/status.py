@@ -16,7 +16,7 @@ from results.store import Store
 from slurm import scheduler
 from slurm.desk import Desk
 from slurm.failures import first_failure
-from slurm.progress import job_folder, log_path
+from slurm.progress import log_path
 from slurm.reconcile import Task, live_state, tasks_of
 from slurm.states import LOST, JobState, Phase, blocked_note
 from slurm.view import failure, table
@@ -72,7 +72,7 @@ def overview(desk: Desk, tasks: Sequence[Task]) -> tuple[list[Job], dict[str, Jo
         for job_id, slip in slips.items()
         if (missing := [run_id for run_id in slip.runs if store.read(run_id) is None])
     }
-    jobs = [jobfile.read(job_folder(desk.runs, job_id))[0] for job_id in left]
+    jobs = [jobfile.read(jobfile.job_folder(desk.runs, job_id))[0] for job_id in left]
     states: dict[str, JobState] = {}
     for job in _parents_first(jobs):
         lost = [p for p in job.after if p in states and states[p].phase in LOST]

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.jobfile import job_folder
 from harness.plan import Job
 from slurm import snapshot, task
 from slurm.desk import Array, Desk
 from slurm.profile import Request
-from slurm.progress import job_folder
 from slurm.scheduler import Entry
 
 PASSING = (

@@ -20,10 +20,11 @@ from types import FrameType
 from typing import NoReturn
 
 from harness import jobfile
+from harness.jobfile import INTERRUPTED
 from results.files import write_atomically
 from results.store import Store
 from slurm import scheduler
-from slurm.failures import INTERRUPTED, missing, record_failure
+from slurm.failures import missing, record_failure
 from slurm.machine import oom_kills
 from slurm.states import RETRIES
 

@@ -6,12 +6,13 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
+from harness.jobfile import job_folder
 from harness.plan import Job
 from results.store import Cause, Store
 from slurm import scheduler
 from slurm.desk import Desk
 from slurm.failures import first_failure, missing, record_failure
-from slurm.progress import job_folder, log_path
+from slurm.progress import log_path
 from slurm.reconcile import Picture, judge, lost_parent
 from slurm.room import Room
 from slurm.scheduler import Entry

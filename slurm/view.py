@@ -14,8 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from harness.jobfile import job_folder
 from harness.plan import Job
-from slurm.progress import Progress, job_folder, log_path, read
+from slurm.progress import Progress, log_path, read
 from slurm.states import FOR_PARENTS, UNSUBMITTED, JobState, Phase
 
 STYLES: Mapping[Phase, str] = {

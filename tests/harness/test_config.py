@@ -56,6 +56,12 @@ def test_an_encoding_that_a_dataset_cannot_have_is_refused():
         config.read(["dataset=imagenet", "jpeg_quality=0"])
 
 
+@pytest.mark.parametrize("words", [("k=4", "mpt-kl.k=2"), ("mpt-kl.k=2", "k=4")])
+def test_a_methods_own_word_wins_over_the_one_for_all_wherever_it_stands(words):
+    (made,) = variants("methods=mpt-kl", *words)
+    assert dict(made.hyperparameters)["k"] == 2.0
+
+
 def test_hyperparameters_are_written_out_and_only_changes_are_shown():
     (variant,) = variants("methods=mpt-kl", "mpt-kl.k=2", "mpt-kl.tau=5")
 

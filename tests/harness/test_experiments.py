@@ -73,7 +73,10 @@ def test_ones_own_words_win():
     ("words", "message"),
     [
         (["experiment=table5"], "unknown experiment 'table5' (did you mean 'table4'?)"),
-        (["experiment=table4", "dataset=digits"], "experiment=table4 dataset=digits: cifar100 or glyphs100"),
+        (
+            ["experiment=table4", "dataset=digits"],
+            "experiment=table4 dataset=digits: must be cifar100 or glyphs100",
+        ),
         (["classes=11"], "classes=11: digits has 10, and two are the fewest"),
     ],
 )

@@ -32,9 +32,9 @@ def parse(*argv):
 
 def test_words_become_typed_settings():
     assert parse(
-        "names=a,b", "seeds=4", "lr=1e-3", "--epochs=7", "loader=stream", "runs=/r", "plan=true"
+        "names=a,b", "seeds=4", "lr=1e-3", "--epochs=7", "loader=stream", "runs=-r", "plan=true"
     ) == Settings(
-        names=("a", "b"), seeds=(4,), lr=1e-3, epochs=7, loader="stream", runs=Path("/r"), plan=True
+        names=("a", "b"), seeds=(4,), lr=1e-3, epochs=7, loader="stream", runs=Path("-r"), plan=True
     )
 
 

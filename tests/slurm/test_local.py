@@ -11,7 +11,7 @@ import pytest
 
 from harness.plan import Resources
 from results.store import Store
-from slurm import room
+from slurm import local, room
 from slurm.dispatch import choose, dispatch
 from slurm.interrupts import Interrupts
 from slurm.machine import Machine
@@ -124,6 +124,19 @@ def test_the_cause_decides_how_often_a_job_is_tried(bench, run, cause, tries):
     job = bench.job("failing", f"fail {cause}")
     assert phases(run(job)) == [Phase.FAILED]
     assert bench.tries(job) == tries
+
+
+def test_a_job_that_ran_out_of_memory_gets_twice_as_much(bench, run, monkeypatch):
+    asked, take = [], local.Places.take
+
+    def noted(places, key, wanted):
+        asked.append(wanted.memory_gb)
+        return take(places, key, wanted)
+
+    monkeypatch.setattr(local.Places, "take", noted)
+    needs = Resources(cpus=1, gpus=0, memory_gb=3, minutes=1)
+    assert run(bench.job("greedy", "fail memory", "train 1 0", resources=needs)).complete
+    assert asked == [3, 6]
 
 
 def test_a_preempted_job_resumes_for_free(bench, run):

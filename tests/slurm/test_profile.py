@@ -76,19 +76,23 @@ def test_the_project_s_profile_hides_the_user_s(home, tmp_path):
         ('partiton = "x"', r"unknown key 'partiton' \(did you mean 'partition'\?\)"),
         ('[role.old]\ncpu = "x"', r"unknown key 'role.old.cpu' \(did you mean"),
         ('cpus = "many"', "cpus=many: expected a whole number"),
-        ('time = "soon"', "time=soon: expected minutes"),
+        ('time = "soon"', "slurm.time=soon: expected minutes"),
         ("cpus = 0", "cpus=0: must be a finite number above 0"),
         ("cpus = ", "not TOML"),
         ("memory_gb = inf", "memory_gb=inf: must be a finite number above 0"),
         ("partition = 5", "partition = 5: must be a text"),
         ("exclude = [1]", r"exclude = \[1\]: must be a text or several"),
         ("setup = {a=1}", "setup = .*: must be a text or several"),
-        ("time = 0", "time=0: must be a minute or more"),
-        ('time = "90:30"', "time=90:30: expected minutes"),
+        ("time = 0", "slurm.time=0: must be a minute or more"),
+        ('time = "90:30"', "slurm.time=90:30: expected minutes"),
         ("role = 3", r"'role' must be tables such as \[role.old\]"),
         ("[[arch]]", "'arch' must be tables such as"),
         ("[role]\ncandidate = 3", r"\[role.candidate\] must be a table"),
         ("[role.candidat]", r"unknown section \[role.candidat\] \(did you mean 'candidate'"),
+        (
+            "[role.candidate]\npoll_s = 60",
+            r"cannot stand in \[role.candidate\]",
+        ),
         ("[arch.resnt8]", r"unknown section \[arch.resnt8\] \(did you mean 'resnet8'"),
     ],
 )
@@ -114,7 +118,16 @@ def test_a_missing_profile_and_an_unknown_word_name_the_nearest(home):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("90", 90), ("1:30:00", 90), ("2-12:00:00", 3600), ("0:45:00", 45), ("1-0:30", 1470), ("2-0", 2880)],
+    [
+        ("90", 90),
+        ("1:30:00", 90),
+        ("2-12:00:00", 3600),
+        ("0:45:00", 45),
+        ("1-0:30", 1470),
+        ("2-0", 2880),
+        ("0:01:30", 2),
+        ("0:00:30", 1),
+    ],
 )
 def test_times(text, expected):
     assert profile.minutes(text) == expected
