@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import numpy as np
@@ -76,6 +77,12 @@ class World:
         dist.all_gather_object(held, rows.cpu())
         return torch.cat(held)
 
+    def align(self, network: nn.Module) -> None:
+        """BatchNorm's running statistics as the first process has them; weights are the same anyway."""
+        if self.size > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, src=0)
+
     def replicate(self, network: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
         """`network` so that its gradients are the mean over all processes."""
         if self.size == 1:
@@ -99,7 +106,8 @@ def joined(*, cuda: bool) -> Iterator[World]:
     world = World(rank=int(os.environ["RANK"]), size=size, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     if cuda:
         torch.cuda.set_device(world.local_rank)
-    dist.init_process_group("nccl" if cuda else "gloo")
+    # The first process may have to wait for another job's lock, and the others for the first.
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=1))
     try:
         yield world
     finally:

@@ -45,8 +45,8 @@ class Numerics:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
 
     def place(self, network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """The network on the device, with its weights laid out for it."""
-        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        """The network on the device, its weights laid out as images are: channels last."""
+        layout = torch.channels_last  # the faster one on CPUs too
         placed: nn.Module = network.to(device=self.device, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
         return placed
 
@@ -61,11 +61,9 @@ class Normalise:
     def __init__(self, mean: Sequence[float], std: Sequence[float], numerics: Numerics) -> None:
         self._scale = 1 / (255 * torch.tensor(std, device=numerics.device))
         self._shift = -torch.tensor(mean, device=numerics.device) / torch.tensor(std, device=numerics.device)
-        self._channels_last = numerics.device.type == "cuda"
 
     def __call__(self, images: Tensor) -> Tensor:
-        normalised = torch.addcmul(self._shift, images.float(), self._scale).permute(0, 3, 1, 2)
-        return normalised if self._channels_last else normalised.contiguous()
+        return torch.addcmul(self._shift, images.float(), self._scale).permute(0, 3, 1, 2)
 
 
 class Teachers:
@@ -146,7 +144,6 @@ class Student:
             lr=recipe.lr,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
-            fused=numerics.device.type == "cuda",
         )
         self._scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.precision == "fp16")
         self._names: tuple[str, ...] = ()
@@ -154,6 +151,7 @@ class Student:
         self._good_steps = torch.zeros((), dtype=torch.int64, device=numerics.device)
         self._finite = torch.ones((), dtype=torch.bool, device=numerics.device)
         self._asked: _Answer | None = None
+        self._ready()
 
     def learn(
         self,
@@ -225,6 +223,7 @@ class Student:
         """Go on from what `state` gave."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._ready()
         if state["scaler"]:  # empty unless it was fp16 that wrote it
             self._scaler.load_state_dict(state["scaler"])
         device = self._numerics.device
@@ -234,6 +233,21 @@ class Student:
         self._names = tuple(state["names"])
         self._good_steps = state["good_steps"].to(device)
         self.history = list(state["history"])
+
+    def _ready(self) -> None:
+        """Momentum from the start, laid out as the weights, and the kernels of this device.
+
+        A fused first step whose gradients overflow in fp16 is skipped, and would leave the momentum that it
+        makes unwritten. A checkpoint brings the options and layouts of the device that it comes from.
+        """
+        for group in self._optimizer.param_groups:
+            group["fused"] = self._numerics.device.type == "cuda"
+            for weight in group["params"]:
+                before = self._optimizer.state[weight].get("momentum_buffer")
+                momentum = torch.zeros_like(weight)
+                self._optimizer.state[weight]["momentum_buffer"] = (
+                    momentum if before is None else momentum.copy_(before)
+                )
 
     def _count(self, losses: Mapping[str, Tensor], logits: Tensor, targets: Tensor) -> None:
         with torch.no_grad():

@@ -27,6 +27,7 @@ from harness.distributed import World, joined
 from harness.endings import ParentMissing, Stop, Stopped, failures_recorded, forget_last_try
 from harness.engine import Cohort, Numerics, Position, Student, Teachers
 from harness.evaluate import NotFinite, evaluate
+from harness.jobfile import INTERRUPTED
 from harness.plan import Job, Run
 from harness.progress import ProgressWriter
 from loaders.locks import locked
@@ -34,7 +35,7 @@ from methods import METHODS, Method
 from results.predictions import Predictions
 from results.store import Attempt, Record, Store
 
-DONE, FAILED, INTERRUPTED = 0, 1, 75
+DONE = 0
 STOP_POLL_STEPS = 20  # how often several processes agree on whether to stop, which waits for all
 LONG_EPOCH_S = 600.0  # epochs longer than this are checkpointed in the middle too
 
@@ -189,6 +190,7 @@ class _Work:
     def _publish_trained(self, run: Run, student: Student) -> None:
         began = time.monotonic()
         old = self._old_predictions(run)
+        self._world.align(student.network)
         try:
             answers = evaluate(run, student.network, self._data, self._numerics, old, self._world)
         except NotFinite as error:
@@ -350,7 +352,9 @@ def _numerics(execution: jobfile.Execution) -> Numerics:
     if precision == "auto":
         precision = "bf16" if cuda else "fp32"
     if cuda:
+        torch.cuda.reset_peak_memory_stats()
         torch.backends.cudnn.benchmark = not execution.deterministic
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; who wants it faster has bf16
     if cuda and execution.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

@@ -37,7 +37,7 @@ def estimate(runs: Sequence[Run], *, image_size: int, train_samples: int, gpu: b
     return Resources(
         cpus=8 if gpu else 1,
         gpus=1 if gpu else 0,
-        memory_gb=round(2 + 6 * weights_gb * (len(runs) + teachers), 1),
+        memory_gb=round((6 if gpu else 2) + 6 * weights_gb * (len(runs) + teachers), 1),
         minutes=START_MINUTES + round(MARGIN * minutes),
     )
 

@@ -1,11 +1,13 @@
 """On a GPU: the same batches, exactness with deterministic algorithms, and precision by rounding alone."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
-from harness import models
+from harness import checkpoint, models
 from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers
 from harness.plan import Model
 from harness.recipes import Recipe
@@ -13,6 +15,7 @@ from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS
 from loaders.feeds import open_feed
 from methods import METHODS
+from results.store import Store
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,23 +41,27 @@ def feed(betons, device, kind="auto"):
     return open_feed(beton, DIGITS, train=True, batch_size=RECIPE.batch_size, device=device, kind=kind)
 
 
-def trained(betons, names=NAMES, numerics=CUDA):
+def cohort(betons, names=NAMES, numerics=CUDA, position=Position()):  # noqa: B008
     students = [
         Student(models.build(MODEL, 10, 3), METHODS[name].load()(), RECIPE, 5, numerics) for name in names
     ]
     teachers = Teachers(models.build(MODEL, 5, 100), [models.build(MODEL, 10, 101)], numerics)
-    cohort = Cohort(
+    return Cohort(
         students,
         teachers,
         feed(betons, numerics.device),
         key=3,
         recipe=RECIPE,
         normalise=Normalise(DIGITS.mean, DIGITS.std, numerics),
-        position=Position(),
+        position=position,
     )
-    for _ in cohort.train():
+
+
+def trained(betons, names=NAMES, numerics=CUDA):
+    made = cohort(betons, names, numerics)
+    for _ in made.train():
         pass
-    return dict(zip(names, students, strict=True))
+    return dict(zip(names, made.students, strict=True))
 
 
 def weights(student):
@@ -78,11 +85,60 @@ def test_training_alone_and_together_gives_the_same_bits_with_deterministic_algo
         assert torch.equal(weights(trained(betons, [name])[name]), weights(together[name])), name
 
 
+def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(betons, deterministic):
+    whole = trained(betons, ["pct-kl"])["pct-kl"]
+    first = cohort(betons, ["pct-kl"])
+    for position in first.train():
+        if position == Position(epoch=1, batch=3):
+            break
+    second = cohort(betons, ["pct-kl"], position=first.position)
+    second.students[0].load(checkpoint._copy(first.students[0].state()))
+    for _ in second.train():
+        pass
+    assert torch.equal(weights(second.students[0]), weights(whole))
+
+
+def test_a_checkpoint_of_the_cpu_goes_on_on_a_gpu_in_any_precision(betons):
+    first = cohort(betons, ["none"], numerics=replace(CUDA, device=torch.device("cpu")))
+    next(first.train())
+    for precision in ("fp32", "bf16", "fp16"):
+        second = cohort(
+            betons, ["none"], numerics=replace(CUDA, precision=precision), position=first.position
+        )
+        second.students[0].load(checkpoint._copy(first.students[0].state()))
+        for _ in second.train():
+            pass
+        assert second.students[0].diverged_at is None
+        assert weights(second.students[0]).isfinite().all()
+
+
+def test_a_diverged_student_drops_out_and_the_other_goes_on(betons):
+    made = cohort(betons, ["none", "pct-kl"])
+    made.students[0].network.fc.weight.data.fill_(float("nan"))
+    for _ in made.train():
+        pass
+    bad, good = made.students
+    assert bad.diverged_at == 0
+    assert good.diverged_at is None
+
+
+def test_a_sweep_trains_on_the_gpu_in_processes_of_its_own(betons, tmp_path):
+    words = ["methods=none,mpt-kl", "dataset=digits", "seeds=0", "epochs=2", "device=cuda", "cluster=local"]
+    command = [sys.executable, "-m", "harness.sweep", *words, f"runs={tmp_path}", f"betons={betons}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {record.environment["precision"] for record in Store(tmp_path).records()} == {"bf16"}
+
+
 def test_a_gpu_trains_what_the_cpu_trains_up_to_rounding(betons):
     """Rounding grows over twelve steps at lr 0.1: the losses of the first epoch are compared, not weights."""
     there, here = trained(betons), trained(betons, numerics=replace(CUDA, device=torch.device("cpu")))
-    half = trained(betons, numerics=replace(CUDA, precision="bf16"))
+    bf16, fp16 = (trained(betons, numerics=replace(CUDA, precision=p)) for p in ("bf16", "fp16"))
+    compiled = trained(betons, numerics=replace(CUDA, compile=True))
     for name in NAMES:
         wanted = here[name].history[0]["loss"]
         assert there[name].history[0]["loss"] == pytest.approx(wanted, rel=5e-3), name
-        assert half[name].history[0]["loss"] == pytest.approx(wanted, rel=5e-2), name
+        assert compiled[name].history[0]["loss"] == pytest.approx(wanted, rel=5e-3), name
+        for half in (bf16[name], fp16[name]):
+            assert half.diverged_at is None
+            assert half.history[0]["loss"] == pytest.approx(wanted, rel=5e-2), name

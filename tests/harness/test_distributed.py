@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from harness import models
 from harness.distributed import World
+from harness.engine import Normalise, Numerics, predict
+from harness.plan import Model
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS
 from loaders.feeds import open_feed
+from results.predictions import Predictions
 
 WORKER = Path(__file__).parent / "ddp_worker.py"
 FAILING = Path(__file__).parent / "ddp_failing.py"
@@ -65,6 +69,16 @@ def test_test_samples_are_divided_without_a_rest():
     assert np.array_equal(np.concatenate(parts), samples)
 
 
+def answers_of(weights, betons):
+    """What a resnet8 of these weights says of the test digits, in one process."""
+    digits, numerics = DATASETS["digits"], Numerics(device=torch.device("cpu"))
+    network = models.build(Model(arch="resnet8", stem="cifar"), 10, 0)
+    network.load_state_dict(weights)
+    feed = open_feed(ensure_beton(digits, "test", betons=betons), digits, train=False, batch_size=256)
+    logits, targets, indices = predict(network, feed, Normalise(digits.mean, digits.std, numerics), numerics)
+    return Predictions.from_logits(index=indices.numpy(), target=targets.numpy(), logits=logits.numpy())
+
+
 @pytest.mark.slow
 def test_two_processes_reach_the_weights_of_one(tmp_path, betons):
     for processes in (1, 2):
@@ -97,6 +111,9 @@ def test_a_job_of_two_processes_leaves_one_record_with_every_sample_once(bench):
     predictions = bench.store.predictions(record)
     assert sorted(predictions.index.tolist()) == list(range(1497))
     assert len(bench.store.predictions(bench.store.read(old.runs[0].id))) == 755
+    again = answers_of(bench.weights(record), bench.betons)
+    rounding = 1e-4  # of a batch of 256 against two parts of it
+    np.testing.assert_allclose(predictions.margin, again.margin, rtol=0, atol=rounding)
 
 
 @pytest.mark.slow

@@ -198,6 +198,22 @@ def test_the_step_schedule_divides_by_ten_after_each_third_of_the_runs_own_epoch
     )
 
 
+def test_momentum_is_laid_out_as_the_weights_wherever_it_comes_from(feeds):
+    first, second = cohort(feeds[0], ["none"]), cohort(feeds[0], ["none"])
+    next(first.train())
+    state = first.students[0].state()
+    entries = state["optimizer"]["state"].values()
+    for entry in entries:
+        entry["momentum_buffer"] = entry["momentum_buffer"].contiguous()
+    second.students[0].load(state)
+
+    assert_same_weights(first.students[0].network.state_dict(), second.students[0].network.state_dict())
+    optimizer = second.students[0]._optimizer
+    for (weight, own), entry in zip(optimizer.state.items(), entries, strict=True):
+        assert own["momentum_buffer"].stride() == weight.stride()
+        assert torch.equal(own["momentum_buffer"], entry["momentum_buffer"])
+
+
 def test_a_checkpoint_in_fp32_goes_on_in_fp16(feeds):
     first = cohort(feeds[0], ["none"])
     next(first.train())

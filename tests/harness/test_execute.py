@@ -14,7 +14,8 @@ import torch
 
 from harness import checkpoint, execute
 from harness.endings import Stopped
-from harness.execute import INTERRUPTED, ParentMissing, run_job
+from harness.execute import ParentMissing, run_job
+from harness.jobfile import INTERRUPTED
 from loaders import build
 from methods import METHODS, Entry
 from results.store import Record
