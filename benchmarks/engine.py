@@ -38,12 +38,14 @@ from loaders.layout import JPEG, RAW
 from methods import METHODS, Method
 from results.store import Store
 
-PROG = "python -m benchmarks.engine"
 RESULTS = Path(__file__).parent / "results" / "engine.json"
 CANDIDATES = tuple(name for name, entry in METHODS.items() if not entry.ablation)
 REFERENCES = 8
 THREADS = 2
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+SMALL_IMAGES = 8192
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+NUMERICS = Numerics(device=DEVICE, precision="bf16" if CUDA else "fp32")  # as jobs have them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +81,9 @@ class Work:
 @command
 def main(argv: Sequence[str]) -> int:
     """Run all works, print the table and write the figures."""
-    config = parse(EngineBenchmark, argv, prog=PROG, description=__doc__ or "")
+    config = parse(EngineBenchmark, argv, prog="python -m benchmarks.engine", description=__doc__ or "")
     torch.set_num_threads(THREADS)
+    torch.backends.cudnn.benchmark = CUDA
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -91,9 +94,9 @@ def main(argv: Sequence[str]) -> int:
             rows += ensemble(config.repeats, threads)
         rows += checkpoints(root, config.repeats)
     print_rows(rows)
-    if not torch.cuda.is_available():
+    if not CUDA:
         print("skipped, for want of a GPU: what python -m benchmarks.gpu measures")
-    write_rows(config.results, rows, threads=THREADS, quick=config.quick)
+    write_rows(config.results, rows, threads=THREADS, quick=config.quick, device=DEVICE.type)
     return 0
 
 
@@ -135,7 +138,7 @@ def works(root: Path, *, quick: bool) -> Iterator[Work]:
 
 def small_beton(root: Path) -> Beton:
     """Random 32x32 images in a beton, and as arrays for `benchmarks.plain`."""
-    images = np.random.default_rng(0).integers(0, 256, (1024, 32, 32, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (SMALL_IMAGES, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(len(images)) % 100
     np.save(root / "images.npy", images)
     np.save(root / "labels.npy", labels)
@@ -144,7 +147,6 @@ def small_beton(root: Path) -> Beton:
 
 def lockstep(work: Work, rounds: int) -> list[Row]:
     """All candidates in one cohort, against one after the other, against what counting allows."""
-    numerics = Numerics(device=DEVICE)
     feed = open_feed(
         work.beton, work.dataset, train=True, batch_size=work.batch_size, workers=THREADS, device=DEVICE
     )
@@ -155,12 +157,12 @@ def lockstep(work: Work, rounds: int) -> list[Row]:
         methods = [candidate(name) for name in names]
         count = max(method.references for method in methods)
         teachers = Teachers(
-            old if any(method.uses_old for method in methods) else None, references[:count], numerics
+            old if any(method.uses_old for method in methods) else None, references[:count], NUMERICS
         )
-        return make_cohort(work, methods, teachers, feed, numerics)
+        return make_cohort(work, methods, teachers, feed)
 
     together, alone = cohort(CANDIDATES), [cohort([name]) for name in CANDIDATES]
-    units = Units(work, feed, old, references, numerics)
+    units = Units(work, feed, old)
     for trained in (together, *alone):
         train(trained, 1)
     gains, allowed, shares = [], [], []
@@ -184,15 +186,13 @@ def candidate(name: str) -> Method:
     return entry.load()(**{**entry.defaults, **warmup})
 
 
-def make_cohort(
-    work: Work, methods: Sequence[Method], teachers: Teachers, feed: Feed, numerics: Numerics
-) -> Cohort:
+def make_cohort(work: Work, methods: Sequence[Method], teachers: Teachers, feed: Feed) -> Cohort:
     recipe = Recipe(epochs=10_000, batch_size=work.batch_size, lr=0.01, weight_decay=5e-4)
     students = [
-        Student(models.build(work.model, work.classes, 0), method, recipe, work.classes // 2, numerics)
+        Student(models.build(work.model, work.classes, 0), method, recipe, work.classes // 2, NUMERICS)
         for method in methods
     ]
-    normalise = Normalise(work.dataset.mean, work.dataset.std, numerics)
+    normalise = Normalise(work.dataset.mean, work.dataset.std, NUMERICS)
     return Cohort(students, teachers, feed, key=0, recipe=recipe, normalise=normalise, position=Position())
 
 
@@ -212,12 +212,10 @@ def train(cohort: Cohort, steps: int) -> float:
 class Units:
     """What a batch, a teacher's forward and a student's step cost, each by itself."""
 
-    def __init__(
-        self, work: Work, feed: Feed, old: nn.Module, references: Sequence[nn.Module], numerics: Numerics
-    ) -> None:
-        self._feed, self._numerics, self._work = feed, numerics, work
-        self._normalise = Normalise(work.dataset.mean, work.dataset.std, numerics)
-        self._one_teacher = Teachers(old, [], numerics)
+    def __init__(self, work: Work, feed: Feed, old: nn.Module) -> None:
+        self._feed = feed
+        self._normalise = Normalise(work.dataset.mean, work.dataset.std, NUMERICS)
+        self._one_teacher = Teachers(old, [], NUMERICS)
         self._epoch = 0
 
     def allowed_gain(self, cohort: Cohort) -> float:
@@ -261,25 +259,20 @@ def against_the_usual_way(root: Path, rounds: int) -> list[Row]:
     """One cohort of eight, against `benchmarks.plain` once for each of them."""
     name = "32x32, ResNet-18, batch 128, eight candidates"
     work = next(w for w in works(root, quick=True) if w.batch_size == 128)
-    numerics = Numerics(device=DEVICE)
     feed = open_feed(
-        work.beton,
-        work.dataset,
-        train=True,
-        batch_size=work.batch_size,
-        workers=THREADS,
-        device=numerics.device,
+        work.beton, work.dataset, train=True, batch_size=work.batch_size, workers=THREADS, device=DEVICE
     )
     references = [models.build(work.model, work.classes, 101 + i) for i in range(REFERENCES)]
-    teachers = Teachers(models.build(work.model, work.classes // 2, 100), references, numerics)
-    cohort = make_cohort(work, [candidate(name) for name in CANDIDATES], teachers, feed, numerics)
-    train(cohort, 2)
+    teachers = Teachers(models.build(work.model, work.classes // 2, 100), references, NUMERICS)
+    cohort = make_cohort(work, [candidate(name) for name in CANDIDATES], teachers, feed)
+    steps = 20 if CUDA else 2
+    train(cohort, steps)
     ours, usual = [], []
     for _ in range(rounds):
-        ours.append(train(cohort, 2) / 2)
+        ours.append(train(cohort, steps) / steps)
         usual.append(sum(plain_step(name, root) for name in CANDIDATES))
     ratios = [one / other for one, other in zip(usual, ours, strict=True)]
-    target = 20.0 if torch.cuda.is_available() else 1.5
+    target = 20.0 if CUDA else 1.5
     return [
         median_row(name, "lockstep, seconds for a step of all", ours, "s"),
         median_row(name, "the usual way, seconds for a step of all", usual, "s"),

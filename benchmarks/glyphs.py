@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
             f"{1 - last['train_accuracy']:.1%}, {time.perf_counter() - began:.0f} s",
             flush=True,
         )
-        if position.epoch % max(1, config.epochs // 10) == 0:
+        if position.epoch % max(1, config.epochs // 10) == 0 or position.epoch == config.epochs:
             logits, targets, _ = predict(student.network, feeds["test"], normalise, numerics)
             error = 100 * (logits.argmax(1) != targets).float().mean().item()
             variant = f"test error after {position.epoch} epochs"

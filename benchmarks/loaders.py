@@ -44,7 +44,6 @@ from loaders.encoding import encode_jpeg, shrink
 from loaders.feeds import Kind, open_feed
 from loaders.layout import JPEG, RAW
 
-PROG = "python -m benchmarks.loaders"
 RESULTS = Path(__file__).parent / "results" / "loaders.json"
 SMALL, PHOTOGRAPHS = datasets.DATASETS["cifar100"], datasets.DATASETS["folder"]
 SMALL_BATCH, BATCH = 128, 64
@@ -80,11 +79,9 @@ class Pace:
 
 
 @command
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run all works, print the table and write the figures."""
-    config = parse(
-        LoaderBenchmark, argv or (), prog="python -m benchmarks.loaders", description=__doc__ or ""
-    )
+    config = parse(LoaderBenchmark, argv, prog="python -m benchmarks.loaders", description=__doc__ or "")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -1,6 +1,6 @@
 """How long a plan of many runs takes to make and to reconcile against a queue, and the memory of both.
 
-python benchmarks/reconcile_scale.py [RUNS]      (default 10000; seconds, no SLURM, no GPU)
+python -m benchmarks.reconcile_scale [RUNS]      (default 10000; seconds, no SLURM, no GPU)
 """
 
 import resource

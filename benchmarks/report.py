@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,16 @@ def print_rows(rows: Sequence[Row]) -> None:
         for name in ("unit", "target", "met"):
             table.add_column(name)
         for row in group:
-            digits = 2 if row.unit == "ratio" else 0
             target = "" if row.target is None else f">= {row.target:g}"
             met = {None: "", True: "yes", False: "no"}[row.met]
-            figures = (f"{row.value:,.{digits}f}", f"{row.spread:,.{digits}f}")
+            figures = (_shown(row.value), _shown(row.spread))
             table.add_row(row.variant, *figures, row.unit, target, met)
         console.print(table)
+
+
+def _shown(value: float) -> str:
+    """Three digits at least: 0.41, 2.35, 12,345."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def describe_machine() -> dict[str, object]:
@@ -74,8 +78,15 @@ def describe_machine() -> dict[str, object]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"processor": model, "cores": cores(), "system": platform.system()},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # OpenCV goes by several names
+        return None
 
 
 def wait_for_gpu() -> None:

@@ -1,6 +1,6 @@
 """How long 10,000 records take to read, and their leaderboard to print.
 
-    python benchmarks/store.py
+    python -m benchmarks.store
 
 40 settings of 10 seeds, each with an old model, 8 references and 16 candidates tested on 10,000 samples.
 """
