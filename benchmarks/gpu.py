@@ -48,6 +48,8 @@ class GpuBenchmark:
     """Whether to train the whole table on glyphs100."""
     epochs: int = 100
     """Of that table; fewer are a look, from which the time of all can be told."""
+    jobs_per_gpu: int = 4
+    """Of that table: how many base models train at once."""
     rounds: int = 5
     """How often each variant runs."""
     results: Path = RESULTS
@@ -67,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     rows = [*switches(numerics, config), *photographs(numerics, config)]
     publish(rows, config)
     if config.table and not config.tiny:  # the longest part, which might not come to its end
-        publish([*rows, *whole_table(config.epochs)], config)
+        publish([*rows, *whole_table(config.epochs, config.jobs_per_gpu)], config)
     return 0
 
 
@@ -148,11 +150,11 @@ def photographs(numerics: Numerics, config: GpuBenchmark) -> list[Row]:
     ]
 
 
-def whole_table(epochs: int) -> list[Row]:
+def whole_table(epochs: int, jobs_per_gpu: int) -> list[Row]:
     """Nine base models and eight candidates of one seed by the CIFAR protocol, once the images are there."""
     with tempfile.TemporaryDirectory() as runs:
         words = ["methods=all", "dataset=glyphs100", "seeds=0", f"epochs={epochs}"]
-        words += ["device=cuda", "cluster=local", f"runs={runs}"]
+        words += ["device=cuda", "cluster=local", f"jobs_per_gpu={jobs_per_gpu}", f"runs={runs}"]
         subprocess.run(
             [sys.executable, "-m", "loaders.build", "dataset=glyphs100", f"betons={runs}/betons"], check=True
         )

@@ -19,7 +19,7 @@ from methods import METHODS
 GROUPS = ("all", "ablations")
 OF_NO_TABLE = frozenset(
     {"experiment", "download", "device", "precision", "compile", "deterministic", "sync_batchnorm", "loader"}
-    | {"workers", "cluster", "profile", "wait", "cohort", "plan"}
+    | {"workers", "cluster", "profile", "wait", "jobs_per_gpu", "cohort", "plan"}
 )
 """Settings that hold for a whole sweep: a list of them would make no tables."""
 
@@ -99,6 +99,8 @@ class SweepConfig:
     """What to ask of SLURM: a TOML file by name (docs/slurm.md); slurm.partition=... and so on change it."""
     wait: bool = True
     """On SLURM, whether to stay until the table is complete."""
+    jobs_per_gpu: int = 1
+    """How many jobs of this machine share a GPU; on SLURM, its own settings say so."""
     cohort: str = "auto"
     """How many candidates share one stream of batches; auto, or a number."""
     plan: bool = False
@@ -107,8 +109,10 @@ class SweepConfig:
     def __post_init__(self) -> None:
         if self.cohort != "auto" and not (self.cohort.isdecimal() and int(self.cohort) > 0):
             raise ValueError(f"cohort={self.cohort}: expected auto or a whole number above 0")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers={self.workers}: must be 1 or more")
+        for name in ("workers", "jobs_per_gpu"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: must be 1 or more")
         _refuse_repeats("methods", self.methods)
         _refuse_repeats("seeds", self.seeds)
         if min(self.seeds) < 0:

@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
             console=console,
             profile=wishes,
             wait=asked.wait,
+            jobs_per_gpu=asked.jobs_per_gpu,
         )
         if outcome.detached:
             return 0

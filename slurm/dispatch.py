@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ def dispatch(
     console: Console,
     profile: Profile | None = None,
     wait: bool = True,
+    jobs_per_gpu: int = 1,
     machine: Machine | None = None,
     program: str = PROGRAM,
 ) -> Outcome:
@@ -39,6 +41,7 @@ def dispatch(
         console: where the live view, or its plain lines, go.
         profile: what to ask of SLURM (see `slurm.profile.load`).
         wait: on SLURM, whether to stay until all is settled; without, it returns once all is queued.
+        jobs_per_gpu: how many local jobs may share a GPU.
         machine: what local jobs may use at once; found out by default.
         program: module whose `run_job(folder) -> int` does a Job, also as `python -m program folder`.
 
@@ -47,7 +50,7 @@ def dispatch(
     """
     chosen, why = choose(cluster)
     if chosen == "local":
-        machine = machine or Machine.here()
+        machine = machine or replace(Machine.here(), jobs_per_gpu=jobs_per_gpu)
         gpus = f", {len(machine.gpus)} GPU(s)" if machine.gpus else ""
         why = f"{machine.cpus} cores, {machine.memory_gb:.0f} GB{gpus}{why and '; '}{why}"
     console.print(f"cluster={chosen}" + (f" ({why})" if why else ""), highlight=False, style="dim")

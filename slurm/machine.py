@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ class Machine:
     cpus: int
     memory_gb: float
     gpus: tuple[str, ...] = ()
+    jobs_per_gpu: int = 1
 
     @classmethod
     def here(cls) -> Machine:
@@ -45,11 +47,12 @@ class Places:
 
     def take(self, key: str, wanted: Resources) -> Mapping[str, str] | None:
         """The environment variables of a place for `wanted`, or None while there is none."""
-        free = [gpu for gpu in self.machine.gpus if not any(gpu in used for used in self._gpus.values())]
         if wanted.gpus:
+            used = Counter(gpu for held in self._gpus.values() for gpu in held)
+            free = [gpu for gpu in self.machine.gpus if used[gpu] < self.machine.jobs_per_gpu]
             if wanted.gpus > len(free):
                 return None
-            self._gpus[key] = tuple(free[: wanted.gpus])
+            self._gpus[key] = tuple(sorted(free, key=used.__getitem__)[: wanted.gpus])
             return {"CUDA_VISIBLE_DEVICES": ",".join(self._gpus[key])}
         if not self._fits(wanted):
             return None

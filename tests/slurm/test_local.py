@@ -11,10 +11,10 @@ import pytest
 
 from harness.plan import Resources
 from results.store import Store
-from slurm import local, room
+from slurm import room
 from slurm.dispatch import choose, dispatch
 from slurm.interrupts import Interrupts
-from slurm.machine import Machine
+from slurm.machine import Machine, Places
 from slurm.states import Phase
 
 TWO_CORES = Machine(cpus=2, memory_gb=8)
@@ -127,13 +127,13 @@ def test_the_cause_decides_how_often_a_job_is_tried(bench, run, cause, tries):
 
 
 def test_a_job_that_ran_out_of_memory_gets_twice_as_much(bench, run, monkeypatch):
-    asked, take = [], local.Places.take
+    asked, take = [], Places.take
 
     def noted(places, key, wanted):
         asked.append(wanted.memory_gb)
         return take(places, key, wanted)
 
-    monkeypatch.setattr(local.Places, "take", noted)
+    monkeypatch.setattr(Places, "take", noted)
     needs = Resources(cpus=1, gpus=0, memory_gb=3, minutes=1)
     assert run(bench.job("greedy", "fail memory", "train 1 0", resources=needs)).complete
     assert asked == [3, 6]
@@ -179,6 +179,17 @@ def test_a_job_per_gpu_and_each_sees_its_own(bench, run):
     assert sorted(seen[:2]) == ["A", "B"]
     starts = spans(bench, *jobs)
     assert starts[2] - min(starts) >= 0.3, "the third waited for a free GPU"
+
+
+def test_jobs_share_gpus_evenly_where_that_is_asked_for():
+    places = Places(Machine(cpus=2, memory_gb=8, gpus=("A", "B"), jobs_per_gpu=2))
+    gpu, both = (Resources(cpus=8, gpus=count, memory_gb=64, minutes=1) for count in (1, 2))
+    seen = [(places.take(str(i), gpu) or {}).get("CUDA_VISIBLE_DEVICES") for i in range(5)]
+    assert seen == ["A", "B", "A", "B", None]
+    places.free("1")
+    assert places.take("both", both) is None, "A is taken twice"
+    places.free("2")
+    assert places.take("both", both) == {"CUDA_VISIBLE_DEVICES": "A,B"}
 
 
 def test_a_job_that_wants_more_gpus_than_there_are_is_refused_in_one_line(bench, run):
