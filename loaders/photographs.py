@@ -32,7 +32,6 @@ class Scratch(NamedTuple):
 
     part: NDArray[np.uint8]
     pixels: NDArray[np.uint8]
-    line: NDArray[np.uint8]
     sums: NDArray[np.int32]
     rows: Taps
     columns: Taps
@@ -51,7 +50,6 @@ def _scratch(file: File, samples: NDArray[np.int64], size: Whole, target: Whole)
     return Scratch(
         np.empty(largest + _HEADROOM, np.uint8),
         np.empty(3 * pixels, np.uint8),
-        np.empty(3 * longest, np.uint8),
         np.empty(max(3 * longest, 64), np.int32),
         Taps(np.empty(size, np.int64), np.empty(size, np.int64), np.empty((size, taps), np.int32)),
         Taps(np.empty(size, np.int64), np.empty(size, np.int64), np.empty((size, taps), np.int32)),
@@ -87,8 +85,7 @@ def _render(
     height, width = file.heights[sample], file.widths[sample]
     stored = file.data[file.starts[sample] : file.starts[sample] + file.sizes[sample]]
     if file.modes[sample] != JPEG:
-        image = stored.reshape(height, 3 * width)[row:]
-        resample(image, 3 * column, scratch.rows, scratch.columns, scratch.line, scratch.sums, out)
+        resample(stored, width, row, column, scratch.rows, scratch.columns, scratch.sums, out)
         return True
     size, y, x, part_height, part_width = _cut(stored, row, bottom, column, right, scratch.part)
     if size == 0:
@@ -97,8 +94,8 @@ def _render(
         scratch.part[:size] = stored
     if not _decode(scratch.part, size, part_height, part_width, scratch.pixels, handle):
         return False
-    image = scratch.pixels[: 3 * part_height * part_width].reshape(part_height, 3 * part_width)[row - y :]
-    resample(image, 3 * (column - x), scratch.rows, scratch.columns, scratch.line, scratch.sums, out)
+    rows, columns = scratch.rows, scratch.columns
+    resample(scratch.pixels, part_width, row - y, column - x, rows, columns, scratch.sums, out)
     return True
 
 

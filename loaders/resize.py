@@ -18,7 +18,8 @@ from loaders.kernels import DRAW_BOX, DRAW_FLIP, U64, below, sample_hash
 BITS: Final = 14
 HALF: Final = np.int32(1 << (BITS - 1))
 ROWS: Final = 16  # output rows that go through the second pass together
-LANES: Final = 3 * ROWS
+LANES: Final = U64(3 * ROWS)
+BYTE: Final = 256
 ATTEMPTS: Final = 10
 
 MIN_AREA: Final = 0.08
@@ -119,93 +120,141 @@ def fill_taps(
 
 
 @kernel
-def _blend_row(
+def _blend(
     source: NDArray[np.uint8],
-    skip: Whole,
-    first: Whole,
+    at: U64,
+    stride: U64,
     weights: NDArray[np.int32],
-    lanes: Whole,
+    count: Whole,
+    lanes: U64,
     sums: NDArray[np.int32],
-    line: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    to: U64,
 ) -> None:
-    """Weighted sum of the rows of `source` from `first` on, of each `lanes` bytes from `skip` on."""
+    """Weighted sum of `count` lines of `source`, each `stride` after the one before, to `out` from `to` on.
+
+    Flat arrays and unsigned places: that is what becomes vector code.
+    """
+    zero = np.int32(0)
+    if count <= 2:
+        b = at + stride * U64(count - 1)
+        wa, wb = weights[0], weights[1] if count > 1 else zero
+        for x in range(lanes):
+            ab = wa * np.int32(source[at + x]) + wb * np.int32(source[b + x])
+            out[to + x] = np.uint8((ab + HALF) >> BITS)
+        return
+    if count <= 4:
+        b, c, d = at + stride, at + stride * _TWO, at + stride * U64(count - 1)
+        wa, wb, wc, wd = weights[0], weights[1], weights[2], weights[3] if count > 3 else zero
+        for x in range(lanes):
+            ab = wa * np.int32(source[at + x]) + wb * np.int32(source[b + x])
+            cd = wc * np.int32(source[c + x]) + wd * np.int32(source[d + x])
+            out[to + x] = np.uint8((ab + cd + HALF) >> BITS)
+        return
     for x in range(lanes):
         sums[x] = HALF
-    last = len(weights) - 1
-    for k in range(0, last + 1, 2):
-        a, b = source[first + k][skip:], source[first + min(k + 1, last)][skip:]
-        wa, wb = weights[k], weights[k + 1] if k < last else np.int32(0)
+    for k in range(0, count, 2):
+        a, b = at + stride * U64(k), at + stride * U64(min(k + 1, count - 1))
+        wa, wb = weights[k], weights[k + 1] if k + 1 < count else zero
         for x in range(lanes):
-            sums[x] += wa * np.int32(a[x]) + wb * np.int32(b[x])
+            sums[x] += wa * np.int32(source[a + x]) + wb * np.int32(source[b + x])
     for x in range(lanes):
-        line[x] = np.uint8(sums[x] >> BITS)
+        out[to + x] = np.uint8(sums[x] >> BITS)
 
 
 @kernel
 def _blend_columns(
     turned: NDArray[np.uint8], taps: Taps, sums: NDArray[np.int32], out: NDArray[np.uint8]
 ) -> None:
-    """The second pass for sixteen rows: `out` [S, 48] from `turned` [W, 48], each line a source column.
+    """The second pass for sixteen rows: `out` [S * 48] from `turned` [W * 48], each line a source column.
 
-    The same sum as `_blend_row`'s, written for lines of a known length: three times as fast.
+    The same sums as `_blend`'s, written again for lines of a known length: nothing is left over from vectors.
     """
     first, count, weights = taps
     zero = np.int32(0)
-    for i in range(len(out)):
-        start, last = first[i], count[i] - 1
-        w, result = weights[i], out[i]
-        if last < 4:
-            a, b = turned[start], turned[start + min(1, last)]
-            c, d = turned[start + min(2, last)], turned[start + min(3, last)]
-            wa, wb = w[0], w[1] if last >= 1 else zero
-            wc, wd = w[2] if last >= 2 else zero, w[3] if last >= 3 else zero
+    for i in range(len(first)):
+        at, to, last = U64(first[i]) * LANES, U64(i) * LANES, U64(count[i] - 1) * LANES
+        wa, wb = weights[i, 0], weights[i, 1] if count[i] > 1 else zero
+        if count[i] <= 2:
+            b = at + last
             for x in range(LANES):
-                ab = wa * np.int32(a[x]) + wb * np.int32(b[x])
-                cd = wc * np.int32(c[x]) + wd * np.int32(d[x])
-                result[x] = np.uint8((ab + cd + HALF) >> BITS)
+                ab = wa * np.int32(turned[at + x]) + wb * np.int32(turned[b + x])
+                out[to + x] = np.uint8((ab + HALF) >> BITS)
+            continue
+        b, c, d = at + LANES, at + LANES * _TWO, at + min(last, LANES * _THREE)
+        wc, wd = weights[i, 2], weights[i, 3] if count[i] > 3 else zero
+        if count[i] <= 4:
+            for x in range(LANES):
+                ab = wa * np.int32(turned[at + x]) + wb * np.int32(turned[b + x])
+                cd = wc * np.int32(turned[c + x]) + wd * np.int32(turned[d + x])
+                out[to + x] = np.uint8((ab + cd + HALF) >> BITS)
             continue
         for x in range(LANES):
             sums[x] = HALF
-        for k in range(0, last + 1, 2):
-            a, b = turned[start + k], turned[start + min(k + 1, last)]
-            wa, wb = w[k], w[k + 1] if k < last else zero
+        for k in range(0, count[i], 2):
+            a, b = at + LANES * U64(k), at + LANES * U64(min(k + 1, count[i] - 1))
+            wa, wb = weights[i, k], weights[i, k + 1] if k + 1 < count[i] else zero
             for x in range(LANES):
-                sums[x] += wa * np.int32(a[x]) + wb * np.int32(b[x])
+                sums[x] += wa * np.int32(turned[a + x]) + wb * np.int32(turned[b + x])
         for x in range(LANES):
-            result[x] = np.uint8(sums[x] >> BITS)
+            out[to + x] = np.uint8(sums[x] >> BITS)
+
+
+@kernel
+def _turn(
+    lines: NDArray[np.uint8], words: NDArray[np.uint32], columns: NDArray[np.uint32], group: Whole
+) -> None:
+    """Four `lines` [4, L] into word `group` of each of `columns` [L, 4]; byte by byte would take longer."""
+    a, b, c, d = lines[0], lines[1], lines[2], lines[3]
+    for x in range(len(a)):
+        ab = np.int32(a[x]) + np.int32(b[x]) * BYTE
+        words[x] = ab + np.int32(c[x]) * BYTE**2 + np.int32(d[x]) * BYTE**3
+    for x in range(len(a)):
+        columns[x, group] = words[x]
+
+
+@kernel
+def _turn_back(columns: NDArray[np.uint8], rows: NDArray[np.uint8]) -> None:
+    """`columns` [S, 3, 16] into `rows` [16, S, 3]."""
+    colours = columns.reshape(-1, ROWS)
+    for r in range(len(rows)):
+        row = rows[r].reshape(-1)
+        for x in range(len(row)):
+            row[x] = colours[x, r]
 
 
 @kernel
 def resample(
     source: NDArray[np.uint8],
-    skip: Whole,
+    width: Whole,
+    top: Whole,
+    left: Whole,
     rows: Taps,
     columns: Taps,
-    line: NDArray[np.uint8],
     sums: NDArray[np.int32],
     out: NDArray[np.uint8],
 ) -> None:
-    """Scale an image, `source` [H, 3 * W], from its byte `skip` of each row on, to `out` [S, S, 3].
+    """Scale `source` [H * width * 3], from row `top` and column `left` on, to `out` [S, S, 3].
 
-    Both passes are the same sum of rows, which the compiler turns into vector code: between them, and
+    Both passes are the same sum of lines, which the compiler turns into vector code: between them, and
     after, sixteen rows at a time are turned into columns.
     """
-    size = len(out)
-    width = 0
+    size, used = len(out), 0
     for i in range(size):
-        width = max(width, columns.firsts[i] + columns.counts[i])
-    turned, result = np.zeros((width, LANES), np.uint8), np.empty((size, LANES), np.uint8)
-    pixels, colours = turned.reshape(-1, ROWS), result.reshape(-1, ROWS)
+        used = max(used, columns.firsts[i] + columns.counts[i])
+    stride, lanes = U64(3 * width), U64(3 * used)
+    skip = U64(top) * stride + U64(3 * left)
+    lines, words = np.zeros((4, 3 * used), np.uint8), np.empty(3 * used, np.uint32)
+    turned, result = np.zeros((3 * used, ROWS // 4), np.uint32), np.empty((size, LANES), np.uint8)
+    flat_lines, flat_turned = lines.reshape(-1), turned.view(np.uint8).reshape(-1)
     for block in range(0, size, ROWS):
         height = min(ROWS, size - block)
         for r in range(height):
             i = block + r
-            weights = rows.weights[i, : rows.counts[i]]
-            _blend_row(source, skip, rows.firsts[i], weights, 3 * width, sums, line)
-            for x in range(3 * width):
-                pixels[x, r] = line[x]
-        _blend_columns(turned, columns, sums, result)
-        for r in range(height):
-            row = out[block + r].reshape(-1)
-            for x in range(3 * size):
-                row[x] = colours[x, r]
+            at = skip + U64(rows.firsts[i]) * stride
+            to = U64(r % 4) * lanes
+            _blend(source, at, stride, rows.weights[i], rows.counts[i], lanes, sums, flat_lines, to)
+            if r % 4 == 3 or r == height - 1:
+                _turn(lines, words, turned, r // 4)
+        _blend_columns(flat_turned, columns, sums, result.reshape(-1))
+        _turn_back(result, out[block : block + height])
