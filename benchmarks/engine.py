@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,14 +56,14 @@ class EngineBenchmark:
     quick: bool = False
     """Fewer rounds: a look, not a result."""
     rounds: int = 0
-    """How often each variant runs (default: 3, or 1 when quick)."""
+    """How often each variant runs (default: 5, or 1 when quick)."""
     results: Path = RESULTS
     """File that the figures are written to."""
 
     @property
     def repeats(self) -> int:
         """How often each variant runs."""
-        return self.rounds or (1 if self.quick else 3)
+        return self.rounds or (1 if self.quick else 5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,8 +297,11 @@ def ensemble(rounds: int, threads: int) -> list[Row]:
         (Model(arch="resnet18", stem="imagenet"), 32, 128),
     ):
         work = f"ensemble of eight, {model.arch} at {pixels} pixels, batch {batch}, {threads} thread(s)"
-        networks = [models.build(model, 100, i).eval() for i in range(REFERENCES)]
+        layout = torch.channels_last  # as in the engine
+        networks: list[Any] = [models.build(model, 100, i).eval() for i in range(REFERENCES)]
+        networks = [network.to(memory_format=layout) for network in networks]
         images = torch.randn(batch, 3, pixels, pixels, generator=torch.Generator().manual_seed(0))
+        images = images.contiguous(memory_format=layout)
         variants = ensemble_variants(networks, images)
         seconds: dict[str, list[float]] = {name: [] for name in variants}
         with torch.inference_mode():

@@ -70,8 +70,8 @@ class Teachers:
     """The frozen models whose logits methods read: the old model and the references, one after the other.
 
     A loop over folded networks: on the one thread that a CPU job has, eight ResNet-18 stacked with
-    `torch.vmap` were no faster, the small net's eight 1.2 times (docs/performance.md). On a GPU it was not
-    measured yet.
+    `torch.vmap` were half as fast, the small net's eight 1.4 times as fast (docs/performance.md). On a GPU
+    it was not measured yet.
     """
 
     def __init__(self, old: nn.Module | None, references: Sequence[nn.Module], numerics: Numerics) -> None:
