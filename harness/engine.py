@@ -144,6 +144,7 @@ class Student:
             lr=recipe.lr,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
+            fused=numerics.device.type == "cuda",
         )
         self._scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.precision == "fp16")
         self._names: tuple[str, ...] = ()

@@ -146,8 +146,9 @@ class _Work:
                 stopped = self._agreed(stop.asked, position)
                 due = now - saved > limit
                 if stopped or (due if position.batch == 0 else self._agreed(due, position)):
-                    self._cohort.look()  # weights that are no numbers make no checkpoint
-                    self._publish_diverged()
+                    if position.batch:  # weights that are no numbers make no checkpoint
+                        self._cohort.look()
+                        self._publish_diverged()
                     writer.save(self._states(position))
                     saved = now
                 if stopped:
