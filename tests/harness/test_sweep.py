@@ -249,4 +249,4 @@ def test_an_experiment_ends_in_its_figure(tmp_path, betons):
     assert done.returncode == 0, done.stderr
     assert f"figure4: {runs}/figures/figure4-digits-1.png" in done.stdout
     assert (runs / "figures" / "figure4-digits-1.png").read_bytes().startswith(b"\x89PNG")
-    assert (runs / "figures" / "figure4-digits.svg").exists()
+    assert (runs / "figures" / "figure4-digits-1.svg").exists()
