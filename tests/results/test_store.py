@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 from store_making import FINISHED, diverge, finish, plan
 
-from results.files import remove_leftovers
+from results.files import remove_leftovers, replacing
 from results.store import SCHEMA, BrokenRecord, Failure, Record, StaleAttempt, Store
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -148,15 +147,16 @@ def test_a_stale_writer_caught_in_the_middle_of_a_file_is_told_so(store, run, mo
 
 
 def test_a_record_that_a_newer_attempt_writes_meanwhile_stays(store, run, monkeypatch):
-    stale, sync, newer = store.begin(run.id), os.fsync, []
+    """The newer one begins and ends after the older has been let through, and before its file is there."""
+    stale, newer = store.begin(run.id), []
 
-    def overtaken(descriptor):
+    def overtaken(path):
         if not newer:
             newer.append(True)
             finish(store, run)
-        sync(descriptor)
+        return replacing(path)
 
-    monkeypatch.setattr("results.files.os.fsync", overtaken)
+    monkeypatch.setattr("results.store.replacing", overtaken)
     with pytest.raises(StaleAttempt):
         stale.write("record.json", b"a record of old")
     assert store.read(run.id).attempt == 2
