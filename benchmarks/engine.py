@@ -25,12 +25,12 @@ from torch import nn
 
 from benchmarks.images import QUALITY, make_photographs, write_beton
 from benchmarks.report import Row, median_row, print_rows, wait_for_gpu, write_rows
+from common.cli import command, parse
 from harness import checkpoint, models
 from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers
 from harness.inference import frozen
 from harness.plan import Model
 from harness.recipes import Recipe
-from harness.words import command, parse
 from loaders.betons import Beton, ensure_beton
 from loaders.datasets import DATASETS, Dataset
 from loaders.encoding import encode_jpeg

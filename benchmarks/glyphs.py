@@ -16,11 +16,11 @@ from typing import Literal
 import torch
 
 from benchmarks.report import Row, print_rows, write_rows
+from common.cli import command, parse
 from harness import models
 from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers, predict
 from harness.plan import Model
 from harness.recipes import DATASET_RECIPES
-from harness.words import command, parse
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS, PART_FOLDERS
 from loaders.feeds import Feed, open_feed

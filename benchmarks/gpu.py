@@ -22,11 +22,11 @@ import torch
 
 from benchmarks.images import QUALITY, make_photographs, write_beton
 from benchmarks.report import Row, median_row, print_rows, wait_for_gpu, write_rows
+from common.cli import command, parse
 from harness import models
 from harness.engine import Normalise, Numerics, Student
 from harness.plan import Model
 from harness.recipes import IMAGENET
-from harness.words import command, parse
 from loaders.datasets import DATASETS
 from loaders.encoding import encode_jpeg
 from loaders.feeds import Feed, open_feed

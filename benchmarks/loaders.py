@@ -38,7 +38,7 @@ from torchvision.transforms import v2
 
 from benchmarks.images import QUALITY, encode_plain, make_photographs, write_beton
 from benchmarks.report import Row, cores, median_row, print_rows, write_rows
-from harness.words import command, parse
+from common.cli import command, parse
 from loaders import datasets, jpeg
 from loaders.betons import Beton
 from loaders.encoding import encode_jpeg, shrink

@@ -10,7 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from harness import experiments, words
+from common import cli
+from common.text import nearest
+from harness import experiments
 from harness.plan import Model, Setting, Split, Variant
 from harness.recipes import ARCHITECTURES, DATASET_HYPERPARAMETERS, Recipe, recipe_for
 from loaders.datasets import DATASETS, Dataset, Encoding, class_count, fingerprint
@@ -123,12 +125,12 @@ class SweepConfig:
             )
         for name in self.methods:
             if name not in (*GROUPS, *METHODS):
-                raise ValueError(f"unknown method '{name}'{words.nearest(name, (*GROUPS, *METHODS))}")
+                raise ValueError(f"unknown method '{name}'{nearest(name, (*GROUPS, *METHODS))}")
         if self.dataset not in DATASETS:
-            raise ValueError(f"unknown dataset '{self.dataset}'{words.nearest(self.dataset, DATASETS)}")
+            raise ValueError(f"unknown dataset '{self.dataset}'{nearest(self.dataset, DATASETS)}")
         for name in filter(None, (self.arch, self.old_arch)):
             if name not in ARCHITECTURES:
-                raise ValueError(f"unknown architecture '{name}'{words.nearest(name, ARCHITECTURES)}")
+                raise ValueError(f"unknown architecture '{name}'{nearest(name, ARCHITECTURES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +152,13 @@ def read(argv: Sequence[str]) -> Sweep:
     Raises:
         ValueError: whatever cannot be meant, in one line.
     """
-    given = experiments.spell_out(words.split(argv))
+    given = experiments.spell_out(cli.split(argv))
     slurm = {key: given.pop(key) for key in list(given) if key.startswith("slurm.")}
     own = {field.name for field in fields(SweepConfig)}
     hyper = {key: value for key, value in given.items() if key not in own}
     configs = [
-        words.build(SweepConfig, combination)
-        for combination in words.grid(
+        cli.build(SweepConfig, combination)
+        for combination in cli.grid(
             SweepConfig, {k: v for k, v in given.items() if k in own}, single=OF_NO_TABLE
         )
     ]
@@ -202,13 +204,13 @@ def read_hyperparameters(given: Mapping[str, str], methods: Sequence[str]) -> di
     for key, text in sorted(given.items(), key=lambda item: "." in item[0]):  # a method's own word wins
         method, dot, name = key.rpartition(".")
         if dot and method not in METHODS:
-            raise ValueError(f"unknown method '{method}' in {key}={words.nearest(method, METHODS)}")
+            raise ValueError(f"unknown method '{method}' in {key}={nearest(method, METHODS)}")
         owners = [method] if dot else [m for m in methods if _is_free(m, name)]
         if dot and method not in methods:
             raise ValueError(f"{key}={text}: {method} is not among methods={','.join(methods)}")
         if not owners or name not in hyperparameters(owners[0]):
             known = hyperparameters(method) if dot else _all_names(methods)
-            raise ValueError(f"unknown setting '{key}'{words.nearest(name, known)}")
+            raise ValueError(f"unknown setting '{key}'{nearest(name, known)}")
         for owner in owners:
             values = [_typed(owner, key, name, value) for value in text.split(",")]
             _refuse_repeats(key, values)
@@ -283,7 +285,7 @@ def encoding(config: SweepConfig) -> Encoding:
 
 def print_help() -> None:
     """`--help`: every setting, and what the registries hold."""
-    words.print_help(
+    cli.print_help(
         SweepConfig,
         prog="python -m harness.sweep",
         description=(
@@ -354,7 +356,7 @@ def _typed(method: str, key: str, name: str, text: str) -> Any:
     """One hyperparameter's value, by the type of its field."""
     cls = METHODS[method].load()
     field = name if name in cls.__dataclass_fields__ else f"{name}_"
-    return words.value(key, text, get_type_hints(cls)[field])
+    return cli.value(key, text, get_type_hints(cls)[field])
 
 
 def _model(arch: str, config: SweepConfig) -> Model:

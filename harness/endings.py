@@ -5,52 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 
+from common.files import write_atomically
+from common.signals import Stopped
 from harness.distributed import World
 from harness.progress import ProgressWriter
-from results.files import write_atomically
 from results.store import Attempt, Cause, Failure, StaleAttempt, Store
 
 SHARED = "error.json"  # in the Job's folder: how the one of several processes failed that failed first
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-
-
-class Stopped(Exception):  # noqa: N818
-    """The Job was told to stop before it had anything to keep."""
-
-
-class Stop:
-    """Set by the signals that ask a Job to write a checkpoint and end."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> Stop:
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._old[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def check(self) -> None:
-        """Raise Stopped if it was asked for."""
-        if self.asked:
-            raise Stopped
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
 
 
 def forget_last_try(folder: Path) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from slurm import snapshot
+from common import code
 
 PACKAGES = ("torchvision", "numpy", "ffcv", "numba")
 
 
 def describe(device: torch.device) -> dict[str, Any]:
     """What a record says of the machine and the software."""
-    sha, _, dirty = snapshot.commit().partition("+")
+    sha, _, dirty = code.commit().partition("+")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
     return {
         "device": name,

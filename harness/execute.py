@@ -21,16 +21,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.files import locked
+from common.signals import JOB, Stopped, StopSignals
 from harness import checkpoint, environment, jobfile, models
 from harness.data import open_data
 from harness.distributed import World, joined
-from harness.endings import ParentMissing, Stop, Stopped, failures_recorded, forget_last_try
+from harness.endings import ParentMissing, failures_recorded, forget_last_try
 from harness.engine import Cohort, Numerics, Position, Student, Teachers
 from harness.evaluate import NotFinite, evaluate
 from harness.jobfile import INTERRUPTED
 from harness.plan import Job, Run
 from harness.progress import ProgressWriter
-from loaders.locks import locked
 from methods import METHODS, Method
 from results.predictions import Predictions
 from results.store import Attempt, Record, Store
@@ -49,7 +50,7 @@ def run_job(folder: Path) -> int:
     torch.set_num_threads(max(1, job.resources.cpus))
     store = Store(execution.runs)
     cuda = execution.device != "cpu" and torch.cuda.is_available()
-    with Stop() as stop, joined(cuda=cuda) as world, ExitStack() as held:
+    with StopSignals(JOB) as stop, joined(cuda=cuda) as world, ExitStack() as held:
         progress = ProgressWriter(folder, speaks=world.first)
         if world.first:
             forget_last_try(folder)  # the others wait for the next line: none of them has failed yet
@@ -71,7 +72,7 @@ def run_job(folder: Path) -> int:
         return DONE if finished else INTERRUPTED
 
 
-def _lock(held: ExitStack, job: Job, store: Store, stop: Stop, progress: ProgressWriter) -> bool:
+def _lock(held: ExitStack, job: Job, store: Store, stop: StopSignals, progress: ProgressWriter) -> bool:
     """Take every run's lock, waiting for another process that has one; False when told to stop meanwhile."""
 
     def waiting() -> None:
@@ -98,7 +99,7 @@ class _Work:
         store: Store,
         progress: ProgressWriter,
         world: World,
-        stop: Stop,
+        stop: StopSignals,
         *,
         cpus: int,
     ) -> None:
@@ -130,7 +131,7 @@ class _Work:
         self._images = 0
         self._diverged: set[str] = set()
 
-    def train(self, stop: Stop) -> bool:
+    def train(self, stop: StopSignals) -> bool:
         """Train to the end; False when told to stop, with a checkpoint written."""
         began = saved = time.monotonic()
         writer = checkpoint.Writer(self._kept)

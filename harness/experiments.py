@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.words import nearest
+from common.text import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.files import digest, locked, write_atomically
 from harness.engine import Normalise, Numerics, predict
 from harness.models import backbone
 from harness.plan import Model
 from loaders.betons import Beton
 from loaders.datasets import Dataset
 from loaders.feeds import Batch, Feed, open_feed
-from loaders.locks import locked
-from results.files import digest, write_atomically
 
 VERSION = 1
 # The backbones' own normalisation: torchvision's for ImageNet.

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from common.files import write_atomically
 from harness.plan import Job
 from loaders.datasets import Encoding
-from results.files import write_atomically
 
 NAME = "job.json"
 INTERRUPTED = 75

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from results.files import write_atomically
+from common.files import write_atomically
 
 INTERVAL_S = 0.5
 

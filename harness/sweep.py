@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import config, jobfile, resources, words
+from common import cli
+from harness import config, jobfile, resources
 from harness.config import Sweep, SweepConfig
 from harness.experiments import find
 from harness.plan import Job, Resources, Run, Setting, expand, group
@@ -29,10 +30,10 @@ from slurm.dispatch import dispatch, has_gpus
 CTRL_C = 130
 
 
-@words.command
+@cli.command
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when every run is done (or has diverged, which the table shows), 1 when some failed."""
-    if words.HELP_WORDS & set(argv):
+    if cli.HELP_WORDS & set(argv):
         config.print_help()
         return 0
     sweep = config.read(argv)

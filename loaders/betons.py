@@ -11,10 +11,8 @@ import json
 import multiprocessing
 import os
 import signal
-import tempfile
-import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -23,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from common.files import locked, remove_leftovers, replacing, write_atomically
+from common.signals import when_parent_ends
 from loaders.datasets import RAW, Dataset, Encoding, Part, fingerprint
 from loaders.encoding import Encoded, encode, largest_bytes
 from loaders.layout import BetonWriter, read_index
-from loaders.locks import locked
 from loaders.sources import Source, open_source
 
 SCHEMA = 1
@@ -184,7 +183,7 @@ def _build(
     report: Report | None,
 ) -> None:
     """Write beton and manifest; the caller holds the lock."""
-    _sweep_leftovers(path)
+    remove_leftovers(path.parent, f"{path.stem}.*")
     total, converted, rejected = len(source.labels), Counter[str](), list[str]()
     known = dataset.train_samples if part == "train" else dataset.test_samples
     if known not in (None, total):
@@ -192,7 +191,7 @@ def _build(
             f"{dataset.name} has {known:,} {part} images, and here are {total:,} "
             "(dataset=folder takes any number)"
         )
-    with _replacing(path) as unfinished, unfinished.open("wb") as file:
+    with replacing(path) as file:
         writer = BetonWriter(file, most=total, largest=largest_bytes(source, encoding))
         with contextlib.closing(_encoded(source, encoding, workers)) as samples:
             for number, sample in enumerate(samples):
@@ -222,8 +221,7 @@ def _build(
         converted=dict(sorted(converted.items())),
         rejected=tuple(rejected),
     )
-    with _replacing(path.with_suffix(".json")) as unfinished:
-        unfinished.write_text(json.dumps(asdict(manifest), indent=1))
+    write_atomically(path.with_suffix(".json"), json.dumps(asdict(manifest), indent=1).encode())
 
 
 def _refuse_too_many(rejected: list[str], total: int) -> None:
@@ -267,56 +265,8 @@ def _begin_encoding(source: Source, encoding: Encoding) -> None:
     global _work
     _work = source, encoding
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Leave when the builder was killed: nobody would say so to a process that waits for work."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    when_parent_ends(lambda: os._exit(1))  # nobody would tell a process that waits for work
 
 
 def _encode_chunk(indices: range) -> list[Encoded]:
     return [encode(*_work, index) for index in indices]
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A new file in the same folder that takes `path`'s place, durably, if the block succeeds."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".unfinished", dir=path.parent)
-    unfinished = Path(name)
-    try:
-        os.close(descriptor)
-        yield unfinished
-        _sync(unfinished)
-        unfinished.chmod(0o666 & ~_umask())
-        unfinished.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:  # `write` cannot say where it had no room
-            raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
-        raise
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _sweep_leftovers(path: Path) -> None:
-    """Remove what killed builders left; safe, because the caller holds the lock."""
-    for leftover in path.parent.glob(f".{path.stem}.*.unfinished"):
-        leftover.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

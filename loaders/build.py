@@ -15,8 +15,9 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from common.cli import command, parse
+from common.text import nearest
 from harness.recipes import ARCHITECTURES
-from harness.words import command, nearest, parse
 from loaders.betons import Beton, Report, ensure_beton, file_digest
 from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, find
 

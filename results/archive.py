@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from harness.words import HELP_WORDS, command, nearest, parse
-from results.files import digest, replacing
+from common.cli import HELP_WORDS, command, parse
+from common.files import digest, replacing
+from common.text import nearest
 from results.store import BrokenRecord, Record, Store
 
 END = "end"

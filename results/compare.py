@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from harness.words import command, parse
-from results.files import write_atomically
+from common.cli import command, parse
+from common.files import write_atomically
 from results.gate import EXIT_CODES, Caps, Check, Verdict, cells_of, check, overall, rel_nfr_interval
 from results.grid import Cell, Grid, as_csv, printable, show
 from results.metrics import METRICS, compare, pair

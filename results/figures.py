@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from harness.words import command, parse
+from common.cli import command, parse
 from results.analysis import shares
 from results.board import BASELINE, Comparison, Row, finished_comparisons
 from results.metrics import Pair, pair

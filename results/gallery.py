@@ -7,9 +7,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from results.files import read_arrays
 from results.metrics import Pair, pair
-from results.predictions import Booleans, Floats, Integers, Predictions
+from results.predictions import Booleans, Floats, Integers, Predictions, read_arrays
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

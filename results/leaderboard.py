@@ -15,10 +15,11 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.words import HELP_WORDS, command, nearest, parse, print_help
+from common.cli import HELP_WORDS, command, parse, print_help
+from common.files import write_atomically
+from common.text import nearest
 from results.analysis import SIGNIFICANT, Analysis, analyse
 from results.board import Comparison, Hole, Row, Run, Summary, comparisons, finished_comparisons
-from results.files import write_atomically
 from results.grid import Cell, Emphasis, Grid, as_csv, latex, markdown, show
 from results.metrics import METRICS, Metric
 from results.statistics import Interval

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from results.board import Comparison, Row
-from results.files import read_arrays
+from results.predictions import read_arrays
 from results.store import Record, Store
 from results.style import axes, figure, look
 

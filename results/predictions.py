@@ -2,13 +2,13 @@
 
 import base64
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from results.files import read_arrays
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -126,6 +126,31 @@ class Predictions:
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {name: getattr(self, name) for name in (*_INTEGERS, *_FLOATS)}
         return {name: array for name, array in arrays.items() if array is not None}
+
+
+def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of an NPZ file by name.
+
+    Raises:
+        ValueError: anything but an intact NPZ file of plain arrays.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except _NO_ARCHIVE as error:
+        raise ValueError("not an NPZ file of plain arrays") from error
+
+
+_NO_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    OSError,
+    EOFError,
+    AttributeError,
+    TypeError,  # a single array, as np.save writes it, is no context manager
+    NotImplementedError,  # a compression that zipfile does not know
+)
 
 
 def unpack_bits(text: str, count: int) -> Booleans:

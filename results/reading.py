@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from results.files import read_arrays
-from results.predictions import Floats, Predictions
+from results.predictions import Floats, Predictions, read_arrays
 
 Texts = NDArray[np.str_]
 _SCORES = ("confidence", "target_confidence", "margin")

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.words import command, parse
+from common.cli import command, parse
+from common.files import write_atomically
 from results.analysis import analyse
 from results.board import Comparison, Row, finished_comparisons, training_seconds
 from results.figures import PICTURES, class_names
-from results.files import write_atomically
 from results.gallery import Gallery, worst_flips
 from results.grid import Grid
 from results.leaderboard import table

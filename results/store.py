@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from results.files import digest, remove_leftovers, replacing
+from common.files import digest, remove_leftovers, replacing
 from results.predictions import Predictions
 
 SCHEMA = 2

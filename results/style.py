@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from results.files import write_atomically
+from common.files import write_atomically
 
 # Okabe and Ito's palette, for all kinds of colour vision; a family has a colour, its members a marker each.
 _BLACK, _ORANGE, _SKY, _GREEN, _BLUE, _RED, _PURPLE = (

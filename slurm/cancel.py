@@ -7,16 +7,16 @@ import pwd
 import sys
 from collections.abc import Sequence
 
-from harness import words
+from common import cli
 from slurm import scheduler
 from slurm.desk import Desk
 from slurm.status import StatusConfig, living
 
 
-@words.command
+@cli.command
 def main(argv: Sequence[str]) -> int:
     """Exit code 0, or 1 where SLURM does not answer."""
-    asked = words.parse(StatusConfig, argv, prog="python -m slurm.cancel", description=str(__doc__))
+    asked = cli.parse(StatusConfig, argv, prog="python -m slurm.cancel", description=str(__doc__))
     desk = Desk(asked.runs)
     tasks = living(desk) if desk.exists else []
     if tasks is None:

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from common.signals import DISPATCHER, StopSignals
 from harness.jobfile import job_folder
 from harness.plan import Job
 from results.store import Store
 from slurm import scheduler, snapshot
 from slurm.desk import Array, Desk
-from slurm.interrupts import Interrupts
 from slurm.local import PROGRAM, Show
 from slurm.profile import Profile, Request
 from slurm.reconcile import Picture, Task, reconcile, tasks_of
@@ -69,7 +69,7 @@ def run_slurm(
         raise ValueError(f"runs={runs}: sbatch takes a % in a path for a placeholder: choose another folder")
     watch = _Watch(jobs, runs=runs, profile=profile, program=program, console=console)
     watch.warn()
-    with Interrupts() as interrupts:
+    with StopSignals(DISPATCHER) as interrupts:
         detached = watch.run(show, interrupts, wait=wait)
     return Outcome(states=watch.states, detached=detached)
 
@@ -109,7 +109,7 @@ class _Watch:
                 soft_wrap=True,
             )
 
-    def run(self, show: Show, interrupts: Interrupts, *, wait: bool) -> bool:
+    def run(self, show: Show, interrupts: StopSignals, *, wait: bool) -> bool:
         """Go on until all is settled; True when it left before."""
         pause = self._profile.poll_s
         first = True
@@ -139,7 +139,7 @@ class _Watch:
         end = f"python -m slurm.cancel runs={self._desk.runs}"
         return f"; {len(living)} other job(s) are queued and go on ({end} ends them)"
 
-    def _sleep(self, seconds: float, show: Show, interrupts: Interrupts) -> None:
+    def _sleep(self, seconds: float, show: Show, interrupts: StopSignals) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not interrupts.count():
             show(self.states)

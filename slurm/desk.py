@@ -22,8 +22,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from common.files import write_atomically
 from harness.plan import Job
-from results.files import write_atomically
 from slurm.profile import Request
 from slurm.snapshot import Snapshot
 

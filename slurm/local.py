@@ -22,11 +22,11 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import TextIO
 
+from common.signals import DISPATCHER, StopSignals, when_parent_ends
 from harness.jobfile import INTERRUPTED, job_folder
 from harness.plan import Job
 from results.store import Store
 from slurm.failures import explain, first_failure, missing, record_failure
-from slurm.interrupts import SIGNALS, Interrupts
 from slurm.machine import Machine, Places, oom_kills
 from slurm.progress import log_path
 from slurm.room import Room
@@ -77,7 +77,7 @@ def run_processes(
                 f"{job.title} wants {job.resources.gpus} GPU(s) and this machine has {len(machine.gpus)}: "
                 "say device=cpu, or cluster=slurm"
             )
-    with Interrupts() as interrupts:
+    with StopSignals(DISPATCHER) as interrupts:
         pool = _Pool(jobs, runs=runs, machine=machine, program=program)
         pool.run(show, interrupts, grace_s)
     return Outcome(states=pool.states, interrupted=interrupts.count() > 0)
@@ -189,7 +189,7 @@ class _Pool:
     def states(self) -> dict[str, JobState]:
         return self._book.states
 
-    def run(self, show: Show, interrupts: Interrupts, grace_s: float) -> None:
+    def run(self, show: Show, interrupts: StopSignals, grace_s: float) -> None:
         """Start and reap until all is settled or a signal asks to stop."""
         while not interrupts.count():
             self._start_ready()
@@ -230,7 +230,7 @@ class _Pool:
                 code = INTERRUPTED  # ended by this process, at the latest by its SIGKILL
             self._book.settle(job, code, oom=self._ooms > ooms, retry=retry)
 
-    def _stop(self, show: Show, interrupts: Interrupts, grace_s: float) -> None:
+    def _stop(self, show: Show, interrupts: StopSignals, grace_s: float) -> None:
         """Ask all to stop; a second signal, or the end of the grace, kills them."""
         for process in self._running.values():
             process.terminate()
@@ -256,7 +256,7 @@ def _start_server(program: str) -> None:
     if threading.current_thread() is not threading.main_thread():
         ensure_running()
         return
-    old = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    old = {number: signal.signal(number, signal.SIG_IGN) for number in DISPATCHER}
     try:
         ensure_running()
     finally:
@@ -271,7 +271,7 @@ def _work(folder: str, program: str, environment: Mapping[str, str]) -> None:
     _redirect(log)
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}", flush=True)
     os.environ.update(environment)
-    _stop_with_parent()
+    when_parent_ends(_stop)
     sys.exit(importlib.import_module(program).run_job(Path(folder)))
 
 
@@ -282,17 +282,10 @@ def _redirect(log: TextIO) -> None:
         os.dup2(log.fileno(), stream.fileno())
 
 
-def _stop_with_parent() -> None:
-    """Stop as on SIGTERM once the dispatching process is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        main = threading.main_thread().ident
-        assert main is not None
-        signal.pthread_kill(main, signal.SIGTERM)
-        time.sleep(GRACE_S)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True, name="stop-with-parent").start()
+def _stop() -> None:
+    """Stop as on SIGTERM: with a checkpoint, if that takes no longer than the grace period."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import jobfile, words
+from common import cli
+from common.text import nearest
+from harness import jobfile
 from slurm.progress import log_path
 
 
@@ -25,12 +27,12 @@ class LogsConfig:
             raise ValueError(f"lines={self.lines}: must be 1 or more")
 
 
-@words.command
+@cli.command
 def main(argv: Sequence[str]) -> int:
     """RUN is the id of a run or a job, or a part of one that names it alone."""
     names = [word for word in argv if "=" not in word and not word.startswith("-")]
     rest = [word for word in argv if word not in names]
-    asked = words.parse(LogsConfig, rest, prog="python -m slurm.logs RUN", description=str(__doc__))
+    asked = cli.parse(LogsConfig, rest, prog="python -m slurm.logs RUN", description=str(__doc__))
     if len(names) != 1:
         raise ValueError("expected one RUN: python -m slurm.logs RUN [runs=PATH] [lines=40]")
     path = find(asked.runs, names[0])
@@ -48,7 +50,7 @@ def find(runs: Path, name: str) -> Path:
     known = dict.fromkeys(name_ for name_, _ in _logs(runs))
     matching = [name] if name in known else [one for one in known if name in one]
     if not matching:
-        raise ValueError(f"no log of a run '{name}' in {runs}{words.nearest(name, known) if known else ''}")
+        raise ValueError(f"no log of a run '{name}' in {runs}{nearest(name, known) if known else ''}")
     if len(matching) > 1:
         raise ValueError(f"'{name}' may be any of {', '.join(matching[:5])}")
     paths = [path for one, path in _logs(runs) if one == matching[0]]

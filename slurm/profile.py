@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from harness import words
+from common import cli
+from common.text import nearest
 from harness.plan import Job, Role
 from harness.recipes import ARCHITECTURES
 
@@ -160,7 +161,7 @@ def load(name: str | None, overrides: Mapping[str, str]) -> Profile:
     """
     for key in overrides:
         if key not in Wishes.__dataclass_fields__:
-            hint = words.nearest(key, Wishes.__dataclass_fields__)
+            hint = nearest(key, Wishes.__dataclass_fields__)
             raise ValueError(f"unknown setting 'slurm.{key}'{hint}")
     command_line = _typed(overrides, "slurm.")
     if name is None:
@@ -211,7 +212,7 @@ def _find(name: str) -> Path:
             return path
         known += [path.stem for path in folder.glob("*.toml") if path.is_file()]
     places = " and ".join(map(str, folders()))
-    hint = words.nearest(name, known) if known else ""
+    hint = nearest(name, known) if known else ""
     raise ValueError(f"profile={name}: there is no {name}.toml in {places}{hint}")
 
 
@@ -221,7 +222,7 @@ def _sections(content: Any, path: Path, kind: str, known: Collection[str]) -> di
         raise ValueError(f"{path}: '{kind}' must be tables such as [{kind}.{next(iter(known))}]")
     for name, section in content.items():
         if name not in known:
-            raise ValueError(f"{path}: unknown section [{kind}.{name}]{words.nearest(name, known)}")
+            raise ValueError(f"{path}: unknown section [{kind}.{name}]{nearest(name, known)}")
         if not isinstance(section, dict):
             raise ValueError(f"{path}: [{kind}.{name}] must be a table")
         if "poll_s" in section:
@@ -232,7 +233,7 @@ def _sections(content: Any, path: Path, kind: str, known: Collection[str]) -> di
 def _wishes(content: Mapping[str, Any], path: Path, prefix: str) -> Wishes:
     for key in content:
         if key not in Wishes.__dataclass_fields__:
-            hint = words.nearest(key, Wishes.__dataclass_fields__)
+            hint = nearest(key, Wishes.__dataclass_fields__)
             raise ValueError(f"{path}: unknown key '{prefix}{key}'{hint}")
         _require_type(content[key], f"{path}: {prefix}{key}", key)
     try:
@@ -257,5 +258,5 @@ def _typed(content: Mapping[str, Any], prefix: str) -> Wishes:
         if key in LISTS:
             values[key] = tuple(map(str, value)) if isinstance(value, list) else (str(value),)
         else:
-            values[key] = words.value(f"{prefix}{key}", str(value), hints[key])
+            values[key] = cli.value(f"{prefix}{key}", str(value), hints[key])
     return Wishes(**values)

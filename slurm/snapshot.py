@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOMS = ("harness", "methods", "loaders", "slurm", "results")
-VARIABLE = "NEGATIVE_FLIPS_COMMIT"
-"""Environment variable that tells a copied program the commit it was copied from."""
-SOURCE = Path(__file__).resolve().parent.parent
+from common.code import ROOMS, SOURCE, commit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +58,3 @@ def _files(source: Path) -> Iterator[Path]:
         for path in (source / room).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
                 yield path.relative_to(source)
-
-
-def commit(source: Path = SOURCE) -> str:
-    """`<sha>`, or `<sha>+dirty` where tracked files differ from it; `unknown` without git."""
-    if given := os.environ.get(VARIABLE):
-        return given
-    git = ["git", "-C", str(source)]
-    try:
-        sha = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *ROOMS], check=False)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return sha.stdout.strip() + ("+dirty" if changed.returncode else "")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness import jobfile, words
+from common import cli
+from harness import jobfile
 from harness.plan import Job
 from results.store import Store
 from slurm import scheduler
@@ -30,10 +31,10 @@ class StatusConfig:
     """Folder of records."""
 
 
-@words.command
+@cli.command
 def main(argv: Sequence[str]) -> int:
     """Exit code 0, or 1 where SLURM does not answer."""
-    asked = words.parse(StatusConfig, argv, prog="python -m slurm.status", description=str(__doc__))
+    asked = cli.parse(StatusConfig, argv, prog="python -m slurm.status", description=str(__doc__))
     console, desk = Console(), Desk(asked.runs)
     if not desk.exists:
         console.print(f"nothing was submitted to SLURM from {asked.runs}", highlight=False)

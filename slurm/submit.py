@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import code
 from harness.jobfile import job_folder
 from harness.plan import Job
-from slurm import snapshot, task
+from slurm import task
 from slurm.desk import Array, Desk
 from slurm.profile import Request
 from slurm.scheduler import Entry
@@ -118,7 +119,7 @@ def parameters(array: Array, *, name: str, depends: str) -> dict[str, Any]:
         *request.setup,
         f'export PYTHONPATH={here}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         "export PYTHONSAFEPATH=1",  # or `python -m` would prefer the code of the current folder to the copy
-        f"export {snapshot.VARIABLE}={shlex.quote(array.code.commit)}",
+        f"export {code.VARIABLE}={shlex.quote(array.code.commit)}",
     ]
     return {
         "job_name": name,

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from common.files import write_atomically
 from harness import jobfile
 from harness.jobfile import INTERRUPTED
-from results.files import write_atomically
 from results.store import Store
 from slurm import scheduler
 from slurm.failures import missing, record_failure

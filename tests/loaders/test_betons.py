@@ -98,7 +98,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 def test_what_a_killed_build_left_is_swept_away_and_built_again(tmp_path: Path) -> None:
     folder = ensure_beton(DIGITS, "train", betons=tmp_path).path.parent
     (folder / "train.json").unlink()  # killed between the two
-    (folder / ".train.beton.x.unfinished").write_bytes(b"half")
+    (folder / ".train.beton.x.tmp").write_bytes(b"half")
     ensure_beton(DIGITS, "train", betons=tmp_path)
     assert not list(folder.glob(".*"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from store_making import FINISHED, diverge, finish, plan
 
-from results.files import remove_leftovers, replacing
+from common.files import remove_leftovers, replacing
 from results.store import SCHEMA, BrokenRecord, Failure, Record, StaleAttempt, Store
 
 GOLDEN = Path(__file__).parent / "golden"

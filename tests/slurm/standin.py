@@ -26,8 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import harness
+from common.files import write_atomically
 from harness import jobfile
-from results.files import write_atomically
 from results.store import Failure, Record, Store
 
 INTERRUPTED = 75

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from common.signals import DISPATCHER, StopSignals
 from harness.plan import Resources
 from results.store import Store
 from slurm import room
 from slurm.dispatch import choose, dispatch
-from slurm.interrupts import Interrupts
 from slurm.machine import Machine, Places
 from slurm.states import Phase
 
@@ -307,7 +307,7 @@ def is_quiet(path):
 def test_a_signal_that_nohup_hides_stays_hidden():
     old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Interrupts() as interrupts:
+        with StopSignals(DISPATCHER) as interrupts:
             os.kill(os.getpid(), signal.SIGHUP)
             assert interrupts.count() == 0
             os.kill(os.getpid(), signal.SIGINT)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from common import code
 from slurm import snapshot
 
 
 @pytest.fixture
 def source(tmp_path):
     """A small tree with every room."""
-    for room in snapshot.ROOMS:
+    for room in code.ROOMS:
         (tmp_path / "source" / room / "__pycache__").mkdir(parents=True)
         (tmp_path / "source" / room / "__init__.py").write_text(f"# {room}\n")
         (tmp_path / "source" / room / "__pycache__" / "x.pyc").write_text("made")
@@ -51,5 +52,5 @@ def test_a_copy_knows_the_commit_it_was_taken_from_and_whether_it_was_edited(sou
 
 
 def test_a_copy_of_a_copy_keeps_the_commit(source, tmp_path, monkeypatch):
-    monkeypatch.setenv(snapshot.VARIABLE, "abc+dirty")
+    monkeypatch.setenv(code.VARIABLE, "abc+dirty")
     assert snapshot.take(tmp_path / "code", source=source).commit == "abc+dirty"

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from harness import words
+from common import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Settings:
 
 
 def parse(*argv):
-    return words.parse(Settings, argv, prog="python -m x", description="Does things.")
+    return cli.parse(Settings, argv, prog="python -m x", description="Does things.")
 
 
 def test_words_become_typed_settings():
@@ -71,7 +71,7 @@ def test_a_key_given_twice_is_refused():
 
 
 def test_lists_of_single_settings_make_a_grid_and_lists_of_tuples_do_not():
-    combinations = words.grid(Settings, {"lr": "1,2", "epochs": "3,4", "seeds": "0,1", "runs": "a,b"})
+    combinations = cli.grid(Settings, {"lr": "1,2", "epochs": "3,4", "seeds": "0,1", "runs": "a,b"})
 
     assert [(c["lr"], c["epochs"]) for c in combinations] == [("1", "3"), ("1", "4"), ("2", "3"), ("2", "4")]
     assert {(c["seeds"], c["runs"]) for c in combinations} == {("0,1", "a,b")}
@@ -97,7 +97,7 @@ def test_help_lists_every_setting_with_its_default(capsys):
 
 @pytest.mark.parametrize("error", [ValueError("no such\nthing"), FileNotFoundError(2, "gone", "there")])
 def test_a_command_turns_a_users_mistake_into_one_line_and_exit_code_2(error, capsys):
-    @words.command
+    @cli.command
     def main(argv):
         raise error
 
@@ -108,7 +108,7 @@ def test_a_command_turns_a_users_mistake_into_one_line_and_exit_code_2(error, ca
 
 
 def test_a_command_does_not_hide_a_bug():
-    @words.command
+    @cli.command
     def main(argv):
         raise KeyError("a bug")
 

@@ -1,19 +1,19 @@
-"""Writing files so that a reader sees a whole file or none, whatever happens to the writer."""
+"""Files between processes: written so that a reader sees a whole file or none, and locks."""
+
+from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
-import io
 import os
 import uuid
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
+from filelock import FileLock, Timeout
+
+LOCK_POLL_S = 0.5
 
 
 def digest(data: bytes) -> str:
@@ -46,42 +46,39 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # `write` cannot say where it had no room
+            raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
         raise
+    finally:
+        temporary.unlink(missing_ok=True)
     if durable:
         _sync_folder(path.parent)
 
 
-def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of an NPZ file by name.
-
-    Raises:
-        ValueError: anything but an intact NPZ file of plain arrays.
-    """
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except _NO_ARCHIVE as error:
-        raise ValueError("not an NPZ file of plain arrays") from error
-
-
-_NO_ARCHIVE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    ValueError,
-    OSError,
-    EOFError,
-    AttributeError,
-    TypeError,  # a single array, as np.save writes it, is no context manager
-    NotImplementedError,  # a compression that zipfile does not know
-)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed in the middle of `write_atomically`."""
-    for leftover in folder.glob(".*.tmp"):
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files that killed writers of `name` (a glob) left in `folder`."""
+    for leftover in folder.glob(f".{name}.tmp"):
         leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the file lock at `path`; while another process has it, call `waiting` twice a second.
+
+    `waiting` may raise to give up.
+    """
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=LOCK_POLL_S)
+            break
+        except Timeout:
+            waiting()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@ import stat
 
 import pytest
 
-from results.files import remove_leftovers, write_atomically
+from common.files import remove_leftovers, write_atomically
 
 
 def test_content_is_replaced_as_a_whole_and_nothing_else_is_left(tmp_path):

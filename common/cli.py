@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import io
 import itertools
@@ -22,6 +21,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from common.text import nearest, printable
 
 Settings = TypeVar("Settings")
 HELP_WORDS = frozenset({"help", "-h", "--help"})
@@ -42,13 +43,6 @@ def split(argv: Iterable[str]) -> dict[str, str]:
             raise ValueError(f"{key}= is given twice ('{words[key]}' and '{value}')")
         words[key] = value
     return words
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: ` (did you mean 'x'?)` or the list of what is known."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(known)})"
 
 
 def parse(cls: type[Settings], argv: Sequence[str], *, prog: str, description: str) -> Settings:
@@ -158,7 +152,7 @@ def command(main: Callable[[Sequence[str]], int]) -> Command:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except (ValueError, OSError) as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

@@ -1,0 +1,18 @@
+"""Small tools for text that people read: hints for misspelt names, and text that is safe to print."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: ` (did you mean 'x'?)`, or the list of known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(known)})"
+
+
+def printable(text: str) -> str:
+    """`text` without characters that steer a terminal or are not allowed in XML, such as escape sequences."""
+    return "".join(character if character.isprintable() else "?" for character in text)
