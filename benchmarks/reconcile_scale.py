@@ -8,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from harness.plan import Job, Model, Resources, Setting, Split, Variant, expand, group
+from common.jobs import Resources
+from common.paths import RecordsFolder
+from harness.plan import Job, Model, Setting, Split, Variant, expand, group
 from harness.recipes import DIGITS
-from slurm.desk import Slip
 from slurm.reconcile import Task, reconcile
 from slurm.scheduler import Entry
 
@@ -43,7 +44,7 @@ def make_tasks(jobs: tuple[Job, ...]) -> list[Task]:
     """A task for nine jobs in ten, in all kinds of states."""
     return [
         Task(
-            slip=Slip.of(job),
+            job=job.ref,
             entry=Entry(slurm_id=f"{i // 1000}_{i % 1000}", index=i % 1000, state=STATES[i % len(STATES)]),
         )
         for i, job in enumerate(jobs)
@@ -60,7 +61,13 @@ def main() -> None:
     tasks = make_tasks(jobs)
     before = time.perf_counter()
     picture = reconcile(
-        jobs, runs=Path("runs"), done=set(), tasks=tasks, tracked={}, settled=set(), failed={}
+        [job.ref for job in jobs],
+        records=RecordsFolder(Path("runs")),
+        done=set(),
+        tasks=tasks,
+        tracked={},
+        settled=set(),
+        failed={},
     )
     after = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.progress import ProgressWriter
 from harness.distributed import ALONE, World
 from harness.engine import Normalise, Numerics
 from harness.features import features
 from harness.jobfile import Execution
 from harness.plan import Run
-from harness.progress import ProgressWriter
 from harness.recipes import ARCHITECTURES
 from loaders.betons import Beton, ensure_beton
 from loaders.datasets import DATASETS, Dataset, Encoding, Part, fingerprint

@@ -1,6 +1,6 @@
 """One job over several processes: who they are, what they must agree on, and what the first alone does.
 
-Started by torchrun or by SLURM (`slurm.task`), which set RANK, WORLD_SIZE, LOCAL_RANK and the meeting point.
+torchrun or SLURM (`slurm.worker`) starts them and sets RANK, WORLD_SIZE, LOCAL_RANK and the meeting point.
 Every process takes its share of each global batch; the first keeps checkpoints and writes records.
 """
 

@@ -21,17 +21,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.exits import INTERRUPTED
 from common.files import locked
+from common.paths import JobFolder
+from common.progress import ProgressWriter
 from common.signals import JOB, Stopped, StopSignals
 from harness import checkpoint, environment, jobfile, models
 from harness.data import open_data
 from harness.distributed import World, joined
-from harness.endings import ParentMissing, failures_recorded, forget_last_try
 from harness.engine import Cohort, Numerics, Position, Student, Teachers
 from harness.evaluate import NotFinite, evaluate
-from harness.jobfile import INTERRUPTED
+from harness.failures import ParentMissing, failures_recorded, forget_last_attempt
 from harness.plan import Job, Run
-from harness.progress import ProgressWriter
 from methods import METHODS, Method
 from results.predictions import Predictions
 from results.store import Attempt, Record, Store
@@ -51,9 +52,10 @@ def run_job(folder: Path) -> int:
     store = Store(execution.runs)
     cuda = execution.device != "cpu" and torch.cuda.is_available()
     with StopSignals(JOB) as stop, joined(cuda=cuda) as world, ExitStack() as held:
-        progress = ProgressWriter(folder, speaks=world.first)
+        progress = ProgressWriter(JobFolder(folder), speaks=world.first)
         if world.first:
-            forget_last_try(folder)  # the others wait for the next line: none of them has failed yet
+            # The others wait at the next line, so none of them can have failed yet.
+            forget_last_attempt(JobFolder(folder))
         if not world.from_first(not world.first or _lock(held, job, store, stop, progress)):
             return INTERRUPTED
         missing = world.from_first([run for run in job.runs if store.read(run.id) is None])
@@ -63,7 +65,10 @@ def run_job(folder: Path) -> int:
         attempts = {run.id: store.begin(run.id) for run in missing} if world.first else {}
         progress.say(state="starting", attempt=max((a.number for a in attempts.values()), default=0))
         finished = False
-        with contextlib.suppress(Stopped), failures_recorded(attempts, store, folder, progress, world):
+        with (
+            contextlib.suppress(Stopped),
+            failures_recorded(attempts, store, JobFolder(folder), progress, world),
+        ):
             work = _Work(missing, attempts, execution, store, progress, world, stop, cpus=job.resources.cpus)
             finished = work.train(stop)
             if finished:
@@ -377,7 +382,7 @@ def _peak_memory(device: torch.device) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the Job in the folder named on the command line."""
     folders = sys.argv[1:] if argv is None else argv
-    if len(folders) != 1 or not (Path(folders[0]) / jobfile.NAME).is_file():
+    if len(folders) != 1 or not JobFolder(Path(folders[0])).description.is_file():
         print("usage: python -m harness.execute FOLDER   (a folder with job.json)", file=sys.stderr)
         return 2
     return run_job(Path(folders[0]))

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from common.files import write_atomically
+from common.paths import JobFolder, RecordsFolder
 from harness.plan import Job
 from loaders.datasets import Encoding
-
-NAME = "job.json"
-INTERRUPTED = 75
-"""Exit code of a Job's program that stopped after a checkpoint (EX_TEMPFAIL)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +36,13 @@ class Execution:
     """Seconds of training between checkpoints, which are written at the end of an epoch."""
 
 
-def job_folder(runs: Path, job_id: str) -> Path:
-    """Where a Job's files are: what it has to do, how far it is, its log."""
-    return runs / "jobs" / job_id
-
-
 def write(job: Job, execution: Execution) -> Path:
     """Put `job.json` into the Job's folder, which is made; gives back the folder."""
-    place = job_folder(Path(execution.runs), job.id)
-    place.mkdir(parents=True, exist_ok=True)
+    place = RecordsFolder(Path(execution.runs)).job(job.id)
+    place.root.mkdir(parents=True, exist_ok=True)
     document = {"job": job.document(), "execution": asdict(execution)}
-    write_atomically(place / NAME, json.dumps(document, indent=1).encode())
-    return place
+    write_atomically(place.description, json.dumps(document, indent=1).encode())
+    return place.root
 
 
 def read(place: Path) -> tuple[Job, Execution]:
@@ -59,7 +51,7 @@ def read(place: Path) -> tuple[Job, Execution]:
     Raises:
         ValueError: not a job file of this version.
     """
-    path = place / NAME
+    path = JobFolder(place).description
     try:
         document = json.loads(path.read_bytes())
         execution = document["execution"]

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from common.jobs import JobRef, Resources, RunRef
 from harness.recipes import ARCHITECTURES, Recipe
 
 Role = Literal["old", "reference", "candidate"]
@@ -225,17 +226,6 @@ def expand(setting: Setting) -> tuple[Run, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What a Job needs of a machine; `minutes` is an estimate with a margin, for a scheduler's time limit."""
-
-    cpus: int
-    gpus: int
-    memory_gb: float
-    minutes: int
-    nodes: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """Runs that train in lockstep on one stream of batches, and the Jobs that must be done before."""
 
@@ -262,9 +252,17 @@ class Job:
         what = first.label if len(self.runs) == 1 else f"{len(self.runs)} candidates"
         return f"{what} s{first.seed}"
 
+    @property
+    def ref(self) -> JobRef:
+        """What those need who run, watch and show it."""
+        runs = tuple(RunRef(id=run.id, parents=run.parents) for run in self.runs)
+        return JobRef(id=self.id, title=self.title, runs=runs, after=self.after)
+
     def document(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {
+            "id": self.id,
+            "title": self.title,
             "runs": [run.document() for run in self.runs],
             "after": list(self.after),
             "resources": asdict(self.resources),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.plan import Model, Resources, Run
+from common.jobs import Resources
+from harness.plan import Model, Run
 from harness.recipes import ARCHITECTURES
 
 # Sustained rates that leave room for slow loading; a limit that is too long costs a place in the queue,

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich import box
 from rich.console import Console
@@ -15,17 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from common import cli
+from common.jobs import Resources
 from harness import config, jobfile, resources
 from harness.config import Sweep, SweepConfig
+from harness.dispatch.dispatcher import dispatch, has_gpus
 from harness.experiments import find
-from harness.plan import Job, Resources, Run, Setting, expand, group
+from harness.plan import Job, Role, Run, Setting, expand, group
+from harness.recipes import ARCHITECTURES
 from loaders.datasets import DATASETS, require_files, train_count
 from results.board import comparisons
 from results.grid import show
 from results.leaderboard import tables
 from results.store import Store
 from slurm import profile
-from slurm.dispatch import dispatch, has_gpus
 
 CTRL_C = 130
 
@@ -37,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         config.print_help()
         return 0
     sweep = config.read(argv)
-    wishes = profile.load(sweep.config.profile, sweep.slurm)
+    options = profile.load(sweep.config.profile, sweep.slurm, roles=get_args(Role), archs=ARCHITECTURES)
     asked, console = sweep.config, Console()
     _require_folder(asked.runs)
     store = Store(asked.runs)
@@ -60,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
             runs=asked.runs,
             cluster=asked.cluster,
             console=console,
-            profile=wishes,
+            profile=options,
             wait=asked.wait,
             jobs_per_gpu=asked.jobs_per_gpu,
         )

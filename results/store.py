@@ -16,18 +16,18 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from common.files import digest, remove_leftovers, replacing
+from common.jobs import Cause
 from results.predictions import Predictions
 
 SCHEMA = 2
 """1: as now, without the digest of the record itself."""
 _SEAL, _DIGEST_CHARACTERS = b'{\n "sha256": "', 64
-Cause = Literal["bug", "memory", "timeout", "preempted", "node", "disk", "parent", "data"]
 _NOT_RUNS = {"jobs", "betons"}
 
 
@@ -158,6 +158,20 @@ class Store:
             return Failure(**json.loads((self.folder(run_id) / "failure.json").read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
+
+    def missing(self, run_ids: Iterable[str]) -> list[str]:
+        """Those of the runs that have no valid record."""
+        return [run_id for run_id in run_ids if self.read(run_id) is None]
+
+    def first_failure(self, run_ids: Iterable[str]) -> Failure | None:
+        """The first failure that was written for any of the runs."""
+        return next((found for run_id in run_ids if (found := self.failure(run_id)) is not None), None)
+
+    def fail(self, run_ids: Iterable[str], cause: Cause, message: str, log: Path) -> None:
+        """Say in the runs' folders why they have no record; whatever still works on them is fenced off."""
+        for run_id in run_ids:
+            attempt = self.begin(run_id)
+            attempt.fail(Failure(attempt=attempt.number, cause=cause, message=message, log=str(log)))
 
     def content(self, record: Record, kind: str) -> bytes:
         """Content of the record's file of that kind; ValueError if there is none or its digest differs."""

@@ -1,4 +1,4 @@
-"""Arrays of Jobs through submitit, which is the transport and nothing else."""
+"""Submits arrays of jobs through submitit, which is the transport and nothing else."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import io
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from common import code
-from harness.jobfile import job_folder
-from harness.plan import Job
-from slurm import task
-from slurm.desk import Array, Desk
+from common.jobs import JobRef
+from slurm import worker
+from slurm.ledger import Array, Ledger
 from slurm.profile import Request
 from slurm.scheduler import Entry
 
@@ -41,10 +39,10 @@ class NotNow(OSError):  # noqa: N818
 
 
 def shapes(
-    jobs: Iterable[Job], requests: Mapping[str, Request], dependencies: Mapping[str, str], *, largest: int
-) -> list[tuple[Job, ...]]:
+    jobs: Iterable[JobRef], requests: Mapping[str, Request], dependencies: Mapping[str, str], *, largest: int
+) -> list[tuple[JobRef, ...]]:
     """Jobs grouped into arrays: one for each request and dependency, none above `largest` tasks."""
-    groups: dict[tuple[Request, str], list[Job]] = {}
+    groups: dict[tuple[Request, str], list[JobRef]] = {}
     for job in jobs:
         groups.setdefault((requests[job.id], dependencies[job.id]), []).append(job)
     return [
@@ -61,7 +59,7 @@ def dependency(parents: Sequence[str], others: Sequence[str] = ()) -> str:
     return ",".join(words)
 
 
-def submit(array: Array, desk: Desk, *, depends: str) -> tuple[str, ...]:
+def submit(array: Array, ledger: Ledger, *, depends: str) -> tuple[str, ...]:
     """Hand `array` to sbatch; the tasks' ids in SLURM.
 
     Raises:
@@ -71,13 +69,13 @@ def submit(array: Array, desk: Desk, *, depends: str) -> tuple[str, ...]:
     from submitit import SlurmExecutor  # a quarter of a second, and only those who submit need it
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    desk.write(array)
-    executor = SlurmExecutor(folder=desk.pickles())
-    executor.update_parameters(**parameters(array, name=desk.name, depends=depends))
-    columns = zip(*(_arguments(array, place, desk) for place in range(len(array.slips))), strict=True)
+    ledger.write(array)
+    executor = SlurmExecutor(folder=ledger.pickles())
+    executor.update_parameters(**parameters(array, name=ledger.name, depends=depends))
+    columns = zip(*(_arguments(array, place, ledger) for place in range(len(array.jobs))), strict=True)
     try:
         with _outside_of_a_job(), contextlib.redirect_stderr(io.StringIO()):  # the error says it all
-            submitted = executor.map_array(task.run, *columns)
+            submitted = executor.map_array(worker.run, *columns)
     except (FailedJobError, FailedSubmissionError) as error:
         message = " ".join(str(error).split())
         if any(word in message for word in PASSING):
@@ -139,28 +137,28 @@ def parameters(array: Array, *, name: str, depends: str) -> dict[str, Any]:
     }
 
 
-def mend(array: Array, entries: Iterable[Entry], desk: Desk) -> None:
+def mend(array: Array, entries: Iterable[Entry], ledger: Ledger) -> None:
     """Write the pickles that submitit could not put in their place because it died after sbatch."""
     from submitit.core.utils import DelayedSubmission, JobPaths
 
-    folder = desk.pickles()
+    folder = ledger.pickles()
     for entry in entries:
         path = JobPaths(folder, job_id=entry.slurm_id).submitted_pickle
         if not path.exists():
-            DelayedSubmission(task.run, *_arguments(array, entry.index, desk)).dump(path)
+            DelayedSubmission(worker.run, *_arguments(array, entry.index, ledger)).dump(path)
 
 
-def transport_log(desk: Desk, slurm_id: str) -> str:
+def transport_log(ledger: Ledger, slurm_id: str) -> str:
     """The end of what SLURM and submitit printed about a task, where this user may read it."""
-    path = desk.pickles() / f"{slurm_id}_0_log.err"
+    path = ledger.pickles() / f"{slurm_id}_0_log.err"
     try:
         return path.read_text(errors="replace")[-4000:]
     except OSError:
         return ""
 
 
-def _arguments(array: Array, place: int, desk: Desk) -> tuple[str, str, int, int]:
-    folder: Path = job_folder(desk.runs, array.slips[place].job)
+def _arguments(array: Array, place: int, ledger: Ledger) -> tuple[str, str, int, int]:
+    folder = ledger.records.job(array.jobs[place].id).root
     return str(folder), array.program, array.request.minutes, array.request.warning_s
 
 

@@ -3,6 +3,9 @@ import signal
 
 import pytest
 from hypothesis import settings
+from rich.console import Console
+
+from tests.standin_jobs import Bench
 
 # The same examples every time; and no deadline: the first call of a kernel may compile it.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -43,3 +46,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def cannot():
     """Leaves a test out for the reason given; in CI, which sets everything up, fails for it."""
     return pytest.fail if os.environ.get("CI") else pytest.skip
+
+
+@pytest.fixture
+def standin_jobs(tmp_path):
+    """A folder of records with jobs for the stand-in program."""
+    return Bench(tmp_path / "runs")
+
+
+@pytest.fixture
+def console(tmp_path):
+    """A console that is not a terminal; what it was told is in `console.file`."""
+    with (tmp_path / "console.txt").open("w+") as file:
+        yield Console(file=file, width=160)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from common.exits import INTERRUPTED
+from common.signals import Stopped
 from harness import checkpoint, execute
-from harness.endings import Stopped
 from harness.execute import ParentMissing, run_job
-from harness.jobfile import INTERRUPTED
 from loaders import build
 from methods import METHODS, Entry
 from results.store import Record

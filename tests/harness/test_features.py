@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from common.signals import Stopped
 from harness import config, features, models
-from harness.endings import Stopped
 from harness.plan import Model, expand
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from store_making import diverge, finish, plan
 
 from results.analysis import analyse, shares
 from results.board import comparisons
 from results.metrics import pair
+from tests.results.store_making import diverge, finish, plan
 
 
 def analysis_of(store, runs):

@@ -3,10 +3,10 @@ import tarfile
 from dataclasses import replace
 
 import pytest
-from store_making import finish, plan, publish
 
 from results.archive import export_runs, import_runs, main, problems
 from results.store import Store
+from tests.results.store_making import finish, plan, publish
 
 
 @pytest.fixture

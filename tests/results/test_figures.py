@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from store_making import diverge, finish, plan, publish
 
 from results.board import comparisons
 from results.figures import PICTURES, class_names, flips_between, main, margins, pareto
 from results.paper_figures import Embeddings, figure3, figure4
 from results.style import LOOKS, figure, look, looks, plain, to_bytes
+from tests.results.store_making import diverge, finish, plan, publish
 
 
 def comparison_of(store, runs):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from store_making import diverge, finish, plan
 
 from results.grid import show
 from results.leaderboard import main, tables
 from results.store import Failure, Store
+from tests.results.store_making import diverge, finish, plan
 
 GOLDEN = Path(__file__).parent / "golden"
 METHODS = ("none", "pct-kl", "mpt-kl")

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from store_making import diverge, finish, plan, publish
 
 from results.board import finished_comparisons
 from results.gallery import Gallery, worst_flips
 from results.metrics import pair
 from results.report import main, report
 from results.store import Store
+from tests.results.store_making import diverge, finish, plan, publish
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ["zero", "<b>one</b>", "two & more", "[red]three", "four", "five"]

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from store_making import FINISHED, diverge, finish, plan
 
 from common.files import remove_leftovers, replacing
 from results.store import SCHEMA, BrokenRecord, Failure, Record, StaleAttempt, Store
+from tests.results.store_making import FINISHED, diverge, finish, plan
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -64,16 +64,10 @@ PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
 
 
 def unavailable():
-    """Why no SLURM can be started here, or None; installs Debian's packages where it may."""
+    """Why no SLURM can be started here, or None."""
     if os.geteuid() != 0:
         return "a SLURM of the tests' own needs root"
-    if absent() and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (("update",), ("install", "-y", "slurm-wlm", "munge")):
-            subprocess.run(
-                ["apt-get", "-qq", *command], env=environment, check=False, stdout=subprocess.DEVNULL
-            )
-    return f"cannot install (apt-get install slurm-wlm munge): {', '.join(absent())}" if absent() else None
+    return f"missing: {', '.join(absent())} (tools/test-packages installs them)" if absent() else None
 
 
 def absent():

@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from sweeping import phases, training
 
-from harness.plan import Resources
+from common.jobs import Phase, Resources
 from slurm import cancel, logs, status
-from slurm.states import Phase
+from tests.slurm.sweeping import phases, training
 
 pytestmark = pytest.mark.slurm
 

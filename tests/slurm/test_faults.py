@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bench import Bench
 from rich.console import Console
-from sweeping import Sweeps, arrays, once, phases, training
 
+from common.jobs import Phase
 from results.store import Store
 from slurm import scheduler
-from slurm.states import Phase
+from tests.slurm.sweeping import Sweeps, arrays, once, phases, training
+from tests.standin_jobs import Bench
 
 pytestmark = pytest.mark.slurm
 

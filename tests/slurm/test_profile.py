@@ -4,14 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from harness.plan import Resources
+from common.jobs import Resources
 from slurm import profile, submit
-from slurm.desk import Array, Desk
-from slurm.profile import Profile, Wishes, load
+from slurm.ledger import Array, Ledger
+from slurm.profile import Profile, SlurmOptions
 from slurm.snapshot import Snapshot
 
 CODE = Snapshot(path="/code", commit="abc")
+ROLES, ARCHS = ("old", "reference", "candidate"), ("resnet8", "resnet18", "resnet50")
 EXAMPLE = Path(__file__).parent.parent.parent / "docs" / "profiles" / "mycluster.toml"
+
+
+def load(name, overrides):
+    return profile.load(name, overrides, roles=ROLES, archs=ARCHS)
+
+
+def request_of(made, job, **changes):
+    return made.request(job.resources, role="candidate", arch="resnet8", **changes)
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def write(home, text):
 
 def test_the_plan_decides_where_nobody_says_anything(bench):
     job = bench.job("job", resources=Resources(cpus=3, gpus=1, memory_gb=7.5, minutes=42, nodes=2))
-    request = Profile().request(job)
+    request = request_of(Profile(), job)
     assert (request.cpus, request.gpus, request.memory_gb, request.minutes, request.nodes) == (
         3,
         1,
@@ -59,7 +68,7 @@ def test_architecture_beats_role_beats_common_and_the_command_line_beats_all(ben
         partition = "large"
         """
     )
-    request = load("mine", {"cpus": "4"}).request(bench.job("job"))
+    request = request_of(load("mine", {"cpus": "4"}), bench.job("job"))
     assert (request.partition, request.qos, request.account, request.cpus) == ("common", "role", "arch", 4)
 
 
@@ -80,9 +89,9 @@ def test_the_project_s_profile_hides_the_user_s(home, tmp_path):
         ("cpus = 0", "cpus=0: must be a finite number above 0"),
         ("cpus = ", "not TOML"),
         ("memory_gb = inf", "memory_gb=inf: must be a finite number above 0"),
-        ("partition = 5", "partition = 5: must be a text"),
-        ("exclude = [1]", r"exclude = \[1\]: must be a text or several"),
-        ("setup = {a=1}", "setup = .*: must be a text or several"),
+        ("partition = 5", "partition = 5: must be a string"),
+        ("exclude = [1]", r"exclude = \[1\]: must be a string or a list of strings"),
+        ("setup = {a=1}", "setup = .*: must be a string or a list of strings"),
         ("time = 0", "slurm.time=0: must be a minute or more"),
         ('time = "90:30"', "slurm.time=90:30: expected minutes"),
         ("role = 3", r"'role' must be tables such as \[role.old\]"),
@@ -134,10 +143,12 @@ def test_times(text, expected):
 
 
 def test_what_sbatch_is_told(bench, tmp_path):
-    wishes = Wishes(gres="gpu:a100:1", exclude=("n1", "n2"), setup=("module load cuda",), memory_gb=1.5)
+    options = SlurmOptions(
+        gres="gpu:a100:1", exclude=("n1", "n2"), setup=("module load cuda",), memory_gb=1.5
+    )
     job = bench.job("job", resources=Resources(cpus=4, gpus=1, memory_gb=8, minutes=9))
-    request = Profile(common=wishes).request(job, memory_factor=2, avoid=("n7",))
-    array = Array.new([job], request, program="p", code=CODE)
+    request = request_of(Profile(common=options), job, memory_factor=2, avoid=("n7",))
+    array = Array.new([job.ref], request, program="p", code=CODE)
     told = submit.parameters(array, name="flips-x", depends="afterok:7_1:7_2,afterany:9")
     assert told["mem"] == "3072MB"
     assert told["exclude"] == "n1,n2,n7"
@@ -152,26 +163,27 @@ def test_what_sbatch_is_told(bench, tmp_path):
 
 def test_arrays_are_cut_below_the_largest_and_by_what_they_wait_for(bench):
     jobs = [bench.job(f"j{i}") for i in range(7)]
-    requests = {job.id: Profile().request(job) for job in jobs}
+    requests = {job.id: request_of(Profile(), job) for job in jobs}
     depends = {job.id: "afterok:1" if i == 6 else "" for i, job in enumerate(jobs)}
-    arrays = submit.shapes(jobs, requests, depends, largest=4)
-    assert arrays == [tuple(jobs[:4]), tuple(jobs[4:6]), (jobs[6],)]
+    arrays = submit.shapes([job.ref for job in jobs], requests, depends, largest=4)
+    assert [[job.id for job in array] for array in arrays] == [
+        [job.id for job in jobs[some]] for some in (slice(4), slice(4, 6), slice(6, 7))
+    ]
 
 
-def test_the_desk_remembers_arrays_and_keeps_pickles_private(bench):
-    desk = Desk(bench.runs)
-    array = Array.new(
-        [bench.job("job", size=2)], Profile().request(bench.job("other")), program="p", code=CODE
-    )
-    desk.write(array)
-    assert desk.read(array.token) == array
-    assert desk.read("nonsense") is None
-    assert desk.read("../arrays/" + array.token) is None
-    assert desk.name == Desk(bench.runs).name
-    assert desk.pickles().stat().st_mode & 0o777 == 0o700
-    desk.pickles().chmod(0o755)
+def test_the_ledger_remembers_arrays_and_keeps_pickles_private(bench):
+    ledger = Ledger(bench.runs)
+    request = request_of(Profile(), bench.job("other"))
+    array = Array.new([bench.job("job", size=2).ref], request, program="p", code=CODE)
+    ledger.write(array)
+    assert ledger.read(array.token) == array
+    assert ledger.read("nonsense") is None
+    assert ledger.read("../arrays/" + array.token) is None
+    assert ledger.name == Ledger(bench.runs).name
+    assert ledger.pickles().stat().st_mode & 0o777 == 0o700
+    ledger.pickles().chmod(0o755)
     with pytest.raises(ValueError, match="mode 700"):
-        desk.pickles()
+        ledger.pickles()
 
 
 def test_the_documented_profile_is_a_valid_one(bench, home, tmp_path):

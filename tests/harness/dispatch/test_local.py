@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from common.jobs import Phase, Resources
 from common.signals import DISPATCHER, StopSignals
-from harness.plan import Resources
+from harness.dispatch import disk
+from harness.dispatch.dispatcher import choose, dispatch
+from harness.dispatch.machine import Machine, Places
 from results.store import Store
-from slurm import room
-from slurm.dispatch import choose, dispatch
-from slurm.machine import Machine, Places
-from slurm.states import Phase
+from tests.standin_jobs import ROOT
 
 TWO_CORES = Machine(cpus=2, memory_gb=8)
 
@@ -24,7 +24,7 @@ TWO_CORES = Machine(cpus=2, memory_gb=8)
 def run(bench, console):
     def run(*jobs, machine=TWO_CORES, cluster="local"):
         return dispatch(
-            jobs, runs=bench.runs, cluster=cluster, console=console, machine=machine, program="standin"
+            jobs, runs=bench.runs, cluster=cluster, console=console, machine=machine, program="tests.standin"
         )
 
     return run
@@ -160,8 +160,8 @@ def test_a_record_counts_whatever_the_exit_code(bench, run):
 
 
 def test_a_job_that_ran_into_a_full_disk_starts_again_when_there_is_room(bench, run, console, monkeypatch):
-    monkeypatch.setattr(room, "LOOK_S", 0.1)
-    monkeypatch.setattr(room, "has_room", lambda folder: "no room on the disk" in said(console))
+    monkeypatch.setattr(disk, "LOOK_S", 0.1)
+    monkeypatch.setattr(disk, "has_room", lambda folder: "no room on the disk" in said(console))
     job = bench.job("full", "exit 3", "train 1 0")
     assert run(job).complete
     assert bench.tries(job) == 2
@@ -215,14 +215,14 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from harness import jobfile
-from slurm.dispatch import dispatch
-from slurm.machine import Machine
+from harness.dispatch.dispatcher import dispatch
+from harness.dispatch.machine import Machine
 if __name__ == "__main__":
     runs = Path(sys.argv[1])
     jobs = [jobfile.read(runs / "jobs" / name)[0] for name in sys.argv[2:]]
     machine = Machine(cpus=2, memory_gb=8)
     outcome = dispatch(
-        jobs, runs=runs, cluster="local", console=Console(), machine=machine, program="standin"
+        jobs, runs=runs, cluster="local", console=Console(), machine=machine, program="tests.standin"
     )
     print(*[state.phase.value for state in outcome.states.values()])
     sys.exit(130 if outcome.interrupted else 0)
@@ -237,7 +237,7 @@ def sweep(bench, tmp_path):
     def start(*jobs):
         script = tmp_path / "sweep.py"
         script.write_text(SWEEP)
-        path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+        path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
         process = subprocess.Popen(
             [sys.executable, str(script), str(bench.runs), *(job.id for job in jobs)],
             stdout=subprocess.PIPE,

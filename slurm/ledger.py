@@ -1,9 +1,9 @@
-"""The folder `.slurm/` among the records: what was submitted, told so that any later process can adopt it.
+"""The ledger of submissions from a folder of records, by which any later process can adopt them.
 
-.slurm/id                   a random word: names this folder's jobs in SLURM's queue
-       arrays/<token>.json  written before sbatch; the token is the array's comment in the queue
+.slurm/id                   a random word that names this folder's jobs in SLURM's queue
+       arrays/<token>.json  written before sbatch is called; the token is the array's comment in the queue
        code/<hash>/         the code that the jobs run
-       cancelled/<id>       tasks that slurm.cancel ended: nobody is to start their jobs again by himself
+       cancelled/<id>       tasks that slurm.cancel ended: nobody is to start their jobs again unasked
        submit.lock          one submitter at a time
        pickles-<uid>/       submitit's files: private, never read for results
 """
@@ -11,78 +11,49 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import stat
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from filelock import FileLock
 
 from common.files import write_atomically
-from harness.plan import Job
+from common.jobs import JobRef
+from common.paths import RecordsFolder
 from slurm.profile import Request
 from slurm.snapshot import Snapshot
 
-SCHEMA = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slip:
-    """One Job of an array, as much of it as adopting needs."""
-
-    job: str
-    title: str
-    runs: tuple[str, ...]
-
-    @classmethod
-    def of(cls, job: Job) -> Slip:
-        """The slip of `job`."""
-        return cls(job=job.id, title=job.title, runs=tuple(run.id for run in job.runs))
+SCHEMA = 2
+"""1: without the runs' parents and the jobs' order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """Jobs that were, or are about to be, submitted together; task i is `slips[i]`."""
+    """Jobs that were, or are about to be, submitted together; task i of the array does `jobs[i]`."""
 
     token: str
-    slips: tuple[Slip, ...]
+    jobs: tuple[JobRef, ...]
     request: Request
     program: str
     code: Snapshot
+    schema: int = SCHEMA
 
     @classmethod
-    def new(cls, jobs: Sequence[Job], request: Request, *, program: str, code: Snapshot) -> Array:
+    def new(cls, jobs: Sequence[JobRef], request: Request, *, program: str, code: Snapshot) -> Array:
         """An array for `jobs` with a token of its own."""
-        slips = tuple(Slip.of(job) for job in jobs)
-        return cls(token=uuid.uuid4().hex[:16], slips=slips, request=request, program=program, code=code)
-
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Array:
-        """The inverse of `asdict`, after a way through JSON."""
-        slips = tuple(
-            Slip(job=slip["job"], title=slip["title"], runs=tuple(slip["runs"])) for slip in document["slips"]
-        )
-        request = document["request"]
-        request |= {"exclude": tuple(request["exclude"]), "setup": tuple(request["setup"])}
-        return cls(
-            token=document["token"],
-            slips=slips,
-            request=Request(**request),
-            program=document["program"],
-            code=Snapshot(**document["code"]),
-        )
+        return cls(token=uuid.uuid4().hex[:16], jobs=tuple(jobs), request=request, program=program, code=code)
 
 
-class Desk:
+class Ledger:
     """The `.slurm/` folder of a folder of records."""
 
     def __init__(self, runs: Path) -> None:
-        self.runs = runs.absolute()
-        self.root = self.runs / ".slurm"
+        self.records = RecordsFolder(runs.absolute())
+        self.root = self.records.slurm
 
     @functools.cached_property
     def name(self) -> str:
@@ -141,22 +112,23 @@ class Desk:
 
     def write(self, array: Array) -> None:
         """Remember `array` before it is submitted."""
-        folder = self.root / "arrays"
-        folder.mkdir(parents=True, exist_ok=True)
-        content = {"schema": SCHEMA, **asdict(array)}
-        write_atomically(folder / f"{array.token}.json", json.dumps(content, indent=1).encode())
+        path = self._array(array.token)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(array), indent=1))
 
     def read(self, token: str) -> Array | None:
         """The array with that token; None if this folder knows none."""
         if not token.isalnum():
             return None
         try:
-            document = json.loads((self.root / "arrays" / f"{token}.json").read_bytes())
-            return Array.from_document(document)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return msgspec.json.decode(self._array(token).read_bytes(), type=Array)
+        except (FileNotFoundError, msgspec.DecodeError):
             return None
 
     def arrays(self) -> list[Array]:
         """Everything that was ever submitted from here, in no particular order."""
-        tokens = sorted(path.stem for path in (self.root / "arrays").glob("*.json"))
+        tokens = sorted(path.stem for path in self._array("any").parent.glob("*.json"))
         return [array for token in tokens if (array := self.read(token)) is not None]
+
+    def _array(self, token: str) -> Path:
+        return self.root / "arrays" / f"{token}.json"

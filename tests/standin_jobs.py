@@ -1,14 +1,16 @@
-"""Jobs for the stand-in program."""
+"""Jobs for the stand-in program (`tests.standin`), whose scripts say how they go."""
 
 from pathlib import Path
 
+from common.jobs import Resources
+from common.paths import JobFolder
 from harness import jobfile
 from harness.jobfile import Execution
-from harness.plan import Job, Model, Resources, Run, Split
+from harness.plan import Job, Model, Run, Split
 from harness.recipes import DIGITS
 
 SMALL = Resources(cpus=1, gpus=0, memory_gb=0.1, minutes=1)
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parent.parent
 
 
 class Bench:
@@ -43,6 +45,9 @@ class Bench:
 
     def folder(self, job):
         return self.runs / "jobs" / job.id
+
+    def job_folder(self, job):
+        return JobFolder(self.folder(job))
 
     def lines(self, job, name):
         path = self.folder(job) / name

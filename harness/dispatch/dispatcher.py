@@ -1,4 +1,4 @@
-"""The one door to running Jobs: chooses where, shows what happens, says how it ended."""
+"""The one door to running jobs: chooses where, shows what happens, says how it ended."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Literal
 
 from rich.console import Console
 
+from common.jobs import JobRef, Outcome, Phase
+from common.jobtable import failure_line
+from common.paths import RecordsFolder
+from harness.dispatch.local import PROGRAM, run_inline, run_processes
+from harness.dispatch.machine import Machine
+from harness.dispatch.view import View
 from harness.plan import Job
 from slurm import scheduler
-from slurm.local import PROGRAM, run_inline, run_processes
-from slurm.machine import Machine
 from slurm.profile import Profile
-from slurm.states import Outcome, Phase
-from slurm.view import View, failure
 
 Cluster = Literal["auto", "slurm", "local", "inline"]
 
@@ -43,10 +45,10 @@ def dispatch(
         wait: on SLURM, whether to stay until all is settled; without, it returns once all is queued.
         jobs_per_gpu: how many local jobs may share a GPU.
         machine: what local jobs may use at once; found out by default.
-        program: module whose `run_job(folder) -> int` does a Job, also as `python -m program folder`.
+        program: module whose `run_job(folder) -> int` does a job, also as `python -m program folder`.
 
     Raises:
-        ValueError: the Jobs cannot run there, in one line that says what to do.
+        ValueError: the jobs cannot run there, in one line that says what to do.
     """
     chosen, why = choose(cluster)
     if chosen == "local":
@@ -54,14 +56,15 @@ def dispatch(
         gpus = f", {len(machine.gpus)} GPU(s)" if machine.gpus else ""
         why = f"{machine.cpus} cores, {machine.memory_gb:.0f} GB{gpus}{why and '; '}{why}"
     console.print(f"cluster={chosen}" + (f" ({why})" if why else ""), highlight=False, style="dim")
-    with View(jobs, runs=runs, console=_plain(console) if chosen == "inline" else console) as view:
+    refs, records = [job.ref for job in jobs], RecordsFolder(runs)
+    with View(refs, records=records, console=_plain(console) if chosen == "inline" else console) as view:
         if chosen == "inline":
             outcome = run_inline(jobs, runs=runs, show=view.show, program=program)
         elif chosen == "local":
             assert machine is not None
             outcome = run_processes(jobs, runs=runs, machine=machine, show=view.show, program=program)
         else:
-            from slurm.cluster import run_slurm  # with what it brings, of no use without SLURM
+            from harness.dispatch.cluster import run_slurm  # of no use without SLURM
 
             outcome = run_slurm(
                 jobs,
@@ -72,12 +75,12 @@ def dispatch(
                 wait=wait,
                 program=program,
             )
-    _say_end(outcome, jobs, runs, console)
+    _say_end(outcome, refs, records, console)
     return outcome
 
 
 def has_gpus(cluster: Cluster) -> bool:
-    """Whether Jobs would find a GPU where `cluster` sends them.
+    """Whether jobs would find a GPU where `cluster` sends them.
 
     Raises:
         ValueError: SLURM is asked for and no controller answers.
@@ -104,12 +107,12 @@ def _plain(console: Console) -> Console:
     return Console(file=console.file, force_terminal=False, width=console.width)
 
 
-def _say_end(outcome: Outcome, jobs: Sequence[Job], runs: Path, console: Console) -> None:
+def _say_end(outcome: Outcome, jobs: Sequence[JobRef], records: RecordsFolder, console: Console) -> None:
     """What a person must know that the table will not tell."""
     for job in jobs:
         state = outcome.states[job.id]
         if state.phase is Phase.FAILED:
-            console.print(failure(job, state, runs=runs), soft_wrap=True)
+            console.print(failure_line(job, state, records=records), soft_wrap=True)
     blocked = outcome.count(Phase.BLOCKED)
     if blocked:
         console.print(f"[red]{blocked} job(s) blocked[/] by these", highlight=False)
@@ -118,8 +121,9 @@ def _say_end(outcome: Outcome, jobs: Sequence[Job], runs: Path, console: Console
         console.print(f"stopped with {left} job(s) left; the same command goes on from here", highlight=False)
     if outcome.detached:
         console.print(
-            f"detached: the jobs go on in SLURM's queue. The same command comes back to them; python -m "
-            f"slurm.status runs={runs} shows them, python -m slurm.cancel runs={runs} ends them",
+            f"detached: the jobs stay in SLURM's queue. The same command comes back to them; python -m "
+            f"slurm.status runs={records.root} shows them, python -m slurm.cancel runs={records.root} ends "
+            "them",
             highlight=False,
             soft_wrap=True,
         )

@@ -16,7 +16,6 @@ Each try of a Job follows the next line of its folder's `script.txt` (the last o
 Every epoch that is counted leaves a line in `epochs.txt`, every try one in `tries.txt`.
 """
 
-import json
 import os
 import signal
 import sys
@@ -26,11 +25,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import harness
-from common.files import write_atomically
+from common.exits import INTERRUPTED
+from common.paths import JobFolder
+from common.progress import ProgressWriter
 from harness import jobfile
 from results.store import Failure, Record, Store
-
-INTERRUPTED = 75
 
 
 class Told(Exception):  # noqa: N818
@@ -98,9 +97,8 @@ def _train(folder, epochs, pause):
 
 
 def _progress(folder, epoch, epochs):
-    content = {"state": "training", "epoch": epoch, "epochs": epochs, "images_per_s": 1000.0, "eta_s": 1.0}
-    content |= {"host": os.uname().nodename, "pid": os.getpid(), "time": time.time()}
-    write_atomically(folder / "progress.json", json.dumps(content).encode(), durable=False)
+    writer = ProgressWriter(JobFolder(folder))
+    writer.say(state="training", epoch=epoch, epochs=epochs, images_per_s=1000.0, eta_s=1.0)
 
 
 def _learn(folder):

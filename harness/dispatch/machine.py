@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.plan import Resources
+from common.exits import CGROUP
+from common.jobs import Resources
 
-CGROUP = Path("/sys/fs/cgroup")
 GIB = 2**30
 
 
@@ -35,8 +35,8 @@ class Machine:
 class Places:
     """Which share of a machine is taken.
 
-    A Job that asks for more cores or memory than there are gets the machine for itself rather than
-    waiting for ever; a Job with GPUs is bound by them alone, and sees only its own.
+    A job that asks for more cores or memory than there are gets the machine for itself rather than
+    waiting forever; a job with GPUs is limited by them alone, and sees only its own.
     """
 
     machine: Machine
@@ -69,16 +69,6 @@ class Places:
         cpus = sum(used.cpus for used in taken) + wanted.cpus
         memory = sum(used.memory_gb for used in taken) + wanted.memory_gb
         return not taken or (cpus <= self.machine.cpus and memory <= self.machine.memory_gb)
-
-
-def oom_kills() -> int:
-    """How often the kernel killed for want of memory; a rise tells that from any other SIGKILL."""
-    total = 0
-    for path in (Path("/proc/vmstat"), CGROUP / "memory.events"):
-        for line in _read(path).splitlines():
-            name, _, value = line.partition(" ")
-            total += int(value) if name == "oom_kill" else 0
-    return total
 
 
 def _cores() -> int:

@@ -18,20 +18,20 @@ from pathlib import Path
 
 from rich.console import Console
 
+from common.jobs import LOST, SETTLED, UNSUBMITTED, JobRef, JobState, Outcome, Phase
 from common.signals import DISPATCHER, StopSignals
-from harness.jobfile import job_folder
+from harness.dispatch.local import PROGRAM, Show
+from harness.dispatch.retries import NO_ROOM, Retries
 from harness.plan import Job
 from results.store import Store
 from slurm import scheduler, snapshot
-from slurm.desk import Array, Desk
-from slurm.local import PROGRAM, Show
+from slurm.ledger import Array, Ledger
 from slurm.profile import Profile, Request
-from slurm.reconcile import Picture, Task, reconcile, tasks_of
+from slurm.reconcile import Reconciliation, Task, reconcile, tasks_of
 from slurm.scheduler import Entry
-from slurm.states import LOST, SETTLED, UNSUBMITTED, JobState, Outcome, Phase
 from slurm.submit import NotNow, Refused, dependency, mend, shapes, submit
-from slurm.task import Report
-from slurm.tries import Tries
+from slurm.verdicts import TaskVerdicts
+from slurm.worker import WorkerReport
 
 SHOW_S = 0.5
 SLOWEST_S = 60.0
@@ -69,8 +69,8 @@ def run_slurm(
         raise ValueError(f"runs={runs}: sbatch takes a % in a path for a placeholder: choose another folder")
     watch = _Watch(jobs, runs=runs, profile=profile, program=program, console=console)
     watch.warn()
-    with StopSignals(DISPATCHER) as interrupts:
-        detached = watch.run(show, interrupts, wait=wait)
+    with StopSignals(DISPATCHER) as stop:
+        detached = watch.run(show, stop, wait=wait)
     return Outcome(states=watch.states, detached=detached)
 
 
@@ -81,10 +81,12 @@ class _Watch:
         self, jobs: Sequence[Job], *, runs: Path, profile: Profile, program: str, console: Console
     ) -> None:
         self.states: Mapping[str, JobState] = {job.id: JobState(phase=Phase.WAITING) for job in jobs}
-        self._jobs = jobs
-        self._desk = Desk(runs)
-        self._store = Store(self._desk.runs)
-        self._tries = Tries(self._desk, self._store)
+        self._jobs = {job.id: job for job in jobs}
+        self._refs = [job.ref for job in jobs]
+        self._ledger = Ledger(runs)
+        self._store = Store(runs)
+        self._retries = Retries(self._store)
+        self._verdicts = TaskVerdicts(self._ledger, self._store)
         self._profile = profile
         self._program = program
         self._console = console
@@ -98,27 +100,27 @@ class _Watch:
 
     def warn(self) -> None:
         """Say beforehand which Jobs will not fit their time limit."""
-        tight = [job for job in self._jobs if self._request(job).minutes < job.resources.minutes]
+        tight = [job for job in self._jobs.values() if self._request(job.ref).minutes < job.resources.minutes]
         if tight:
             worst = max(tight, key=lambda job: job.resources.minutes)
             self._console.print(
                 f"[yellow]note[/] {len(tight)} job(s) may need more than their time limit: {worst.title} "
-                f"wants {worst.resources.minutes} min and gets {self._request(worst).minutes}; at the limit "
-                "they write a checkpoint and queue again (slurm.time= gives more)",
+                f"wants {worst.resources.minutes} min and gets {self._request(worst.ref).minutes}; at the "
+                "limit they write a checkpoint and queue again (slurm.time= gives more)",
                 highlight=False,
                 soft_wrap=True,
             )
 
-    def run(self, show: Show, interrupts: StopSignals, *, wait: bool) -> bool:
+    def run(self, show: Show, stop: StopSignals, *, wait: bool) -> bool:
         """Go on until all is settled; True when it left before."""
         pause = self._profile.poll_s
         first = True
-        while not interrupts.count():
+        while not stop.asked:
             before = self.states
             try:
                 self._look(first=first)
             except Refused as refusal:
-                if interrupts.count():  # a terminal's Ctrl-C reaches sbatch too
+                if stop.count():  # a terminal's Ctrl-C reaches sbatch too
                     return True
                 raise Refused(f"{refusal}{self._already_queued()}") from refusal
             first = first and self._silent
@@ -128,20 +130,20 @@ class _Watch:
             if not wait and not self._silent and not self._unsubmitted:
                 return True
             pause = self._profile.poll_s if self.states != before else min(pause * BACKOFF, SLOWEST_S)
-            self._sleep(max(pause, self._profile.poll_s), show, interrupts)
+            self._sleep(max(pause, self._profile.poll_s), show, stop)
         return True
 
     def _already_queued(self) -> str:
         """What a person must know who is told that sbatch took only a part."""
-        living = [entry for entry in scheduler.queue(self._desk.name) or [] if entry.live]
+        living = [entry for entry in scheduler.queue(self._ledger.name) or [] if entry.live]
         if not living:
             return ""
-        end = f"python -m slurm.cancel runs={self._desk.runs}"
+        end = f"python -m slurm.cancel runs={self._ledger.records.root}"
         return f"; {len(living)} other job(s) are queued and go on ({end} ends them)"
 
-    def _sleep(self, seconds: float, show: Show, interrupts: StopSignals) -> None:
+    def _sleep(self, seconds: float, show: Show, stop: StopSignals) -> None:
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not interrupts.count():
+        while time.monotonic() < deadline and not stop.asked:
             show(self.states)
             time.sleep(min(SHOW_S, max(deadline - time.monotonic(), 0)))
 
@@ -156,23 +158,38 @@ class _Watch:
 
         What is submitted rests on a look under the lock, which no other submitter can make stale.
         """
-        with self._desk.lock() if self._may_submit() else contextlib.nullcontext():
-            entries = scheduler.queue(self._desk.name)
+        with self._ledger.lock() if self._may_submit() else contextlib.nullcontext():
+            entries = scheduler.queue(self._ledger.name)
             self._note_silence(entries is None)
             if entries is None:
                 return
             tasks = self._take_over(entries)
             if first:  # what ended before this process began is nobody's to charge
-                self._tries.settled |= {task.entry.slurm_id for task in tasks if not task.entry.live}
+                self._verdicts.settled |= {task.entry.slurm_id for task in tasks if not task.entry.live}
             self._read_records()
             picture = self._reconcile(tasks)
             if picture.ended:
-                self._tries.settle(picture)
+                self._settle(picture)
                 picture = self._reconcile(tasks)
             if picture.submit and self._may_submit():
                 picture = self._reconcile([*tasks, *self._submit_missing(picture)])
             self._unsubmitted = bool(picture.submit)
         self.states = {job_id: self._told(job_id, state) for job_id, state in picture.states.items()}
+
+    def _settle(self, picture: Reconciliation) -> None:
+        """Find out why tasks left runs without a record, and charge their jobs."""
+        for ended in self._verdicts.of(picture):
+            self._retries.count_timeouts(ended.job, ended.timeouts)
+            if ended.verdict == "dependency":
+                continue
+            if ended.verdict == "cancelled":
+                self._retries.give_up(ended.job, ended.message)
+                continue
+            failure = self._store.first_failure(self._store.missing(ended.job.run_ids))
+            explained = failure is not None and failure.message == ended.message
+            self._retries.charge(
+                ended.job, ended.verdict, ended.message, explained=explained, node=ended.node
+            )
 
     def _may_submit(self) -> bool:
         return self._unsubmitted and time.monotonic() >= self._not_before
@@ -181,39 +198,41 @@ class _Watch:
         """The tasks behind those entries of the queue that this folder knows of."""
         me = pwd.getpwuid(os.getuid()).pw_name
         for token in {entry.comment for entry in entries} - self._arrays.keys():
-            array = self._desk.read(token)
+            array = self._ledger.read(token)
             if array is not None:
                 self._arrays[token] = array
                 mend(
-                    array, [e for e in entries if e.comment == token and e.live and e.user == me], self._desk
+                    array,
+                    [e for e in entries if e.comment == token and e.live and e.user == me],
+                    self._ledger,
                 )
         return tasks_of(entries, self._arrays)
 
-    def _reconcile(self, tasks: Sequence[Task]) -> Picture:
+    def _reconcile(self, tasks: Sequence[Task]) -> Reconciliation:
         picture = reconcile(
-            self._jobs,
-            runs=self._desk.runs,
+            self._refs,
+            records=self._ledger.records,
             done=self._done,
             tasks=tasks,
             tracked=self._tracked,
-            settled=self._tries.settled,
-            failed=self._tries.failed,
+            settled=self._verdicts.settled,
+            failed=self._retries.failed,
         )
         for task in sorted(tasks, key=lambda task: task.number):
-            self._tracked[task.slip.job] = task
+            self._tracked[task.job.id] = task
         return picture
 
     def _read_records(self) -> None:
         """Look for the records of Jobs that may have made some since the last look."""
-        for job in self._jobs:
+        for job in self._refs:
             if self.states[job.id].phase in (Phase.DONE, Phase.PENDING):
                 continue
-            for run in job.runs:
-                path = self._store.folder(run.id) / "record.json"
-                if run.id not in self._done and path.exists() and self._store.read(run.id) is not None:
-                    self._done.add(run.id)
+            for run_id in job.run_ids:
+                there = self._ledger.records.run(run_id).record.exists()
+                if run_id not in self._done and there and self._store.read(run_id) is not None:
+                    self._done.add(run_id)
 
-    def _submit_missing(self, picture: Picture) -> list[Task]:
+    def _submit_missing(self, picture: Reconciliation) -> list[Task]:
         """Hand to sbatch what nothing works on; the tasks that this made.
 
         Parents go before children, since a dependency names the ids that SLURM gave to the parents.
@@ -221,7 +240,7 @@ class _Watch:
         self._trouble = ""
         made: list[Task] = []
         ids = {job_id: tuple(t.entry.slurm_id for t in live) for job_id, live in picture.live.items()}
-        left = [job for job in picture.submit if not self._tries.room.waits(job.id)]
+        left = [job for job in picture.submit if not self._retries.disk.waits(job.id)]
         try:
             while level := [job for job in left if self._has_parents(job, picture, ids)]:
                 made += self._submit_level(level, ids)
@@ -234,12 +253,12 @@ class _Watch:
             self._not_before = time.monotonic() + max(HOLD_S, 3 * self._profile.poll_s)
         return made
 
-    def _has_parents(self, job: Job, picture: Picture, ids: Mapping[str, tuple[str, ...]]) -> bool:
+    def _has_parents(self, job: JobRef, picture: Reconciliation, ids: Mapping[str, tuple[str, ...]]) -> bool:
         """Whether each parent is settled or in the queue; without that a dependency could not be said."""
         states = picture.states
         return all(p not in states or states[p].phase in {Phase.DONE, *LOST} or ids.get(p) for p in job.after)
 
-    def _submit_level(self, level: Sequence[Job], ids: dict[str, tuple[str, ...]]) -> list[Task]:
+    def _submit_level(self, level: Sequence[JobRef], ids: dict[str, tuple[str, ...]]) -> list[Task]:
         made: list[Task] = []
         requests = {job.id: self._request(job) for job in level}
         depends = {job.id: self._dependency(job, ids) for job in level}
@@ -250,35 +269,43 @@ class _Watch:
             try:
                 given = self._submit(array, depends[members[0].id])
             except Refused as refusal:
-                if not self._tries.give_up(members, str(refusal)):
+                if not all(job.id in self._retries.notes for job in members):
                     raise
+                for job in members:  # more memory, say, than any node has
+                    self._retries.give_up(job, str(refusal))
                 continue
             for place, (job, slurm_id) in enumerate(zip(members, given, strict=True)):
                 ids[job.id] = (slurm_id,)
                 entry = Entry(slurm_id=slurm_id, index=place, state="PENDING", comment=array.token)
-                made.append(Task(slip=array.slips[place], entry=entry))
+                made.append(Task(job=array.jobs[place], entry=entry))
         return made
 
     def _submit(self, array: Array, depends: str) -> tuple[str, ...]:
         """The ids of the array's tasks, also where sbatch has taken it and said that it had not."""
         try:
-            return submit(array, self._desk, depends=depends)
+            return submit(array, self._ledger, depends=depends)
         except (NotNow, Refused):
-            entries = scheduler.queue(self._desk.name) or []
+            entries = scheduler.queue(self._ledger.name) or []
             mine = (e for e in entries if e.comment == array.token and not e.refused)
             taken = sorted(mine, key=lambda e: e.index)
-            if len(taken) != len(array.slips):
+            if len(taken) != len(array.jobs):
                 raise
-            mend(array, taken, self._desk)
+            mend(array, taken, self._ledger)
             return tuple(entry.slurm_id for entry in taken)
 
-    def _dependency(self, job: Job, ids: Mapping[str, tuple[str, ...]]) -> str:
+    def _dependency(self, job: JobRef, ids: Mapping[str, tuple[str, ...]]) -> str:
         parents = [slurm_id for parent in job.after for slurm_id in ids.get(parent, ())]
         return dependency(parents, ids.get(job.id, ()))
 
-    def _request(self, job: Job) -> Request:
-        factor, avoid = self._tries.memory_factor(job), self._tries.bad_nodes(job)
-        return self._profile.request(job, memory_factor=factor, avoid=avoid)
+    def _request(self, job: JobRef) -> Request:
+        first = self._jobs[job.id].runs[0]
+        return self._profile.request(
+            self._jobs[job.id].resources,
+            role=first.role,
+            arch=first.model.arch,
+            memory_factor=self._retries.memory_factor(job),
+            avoid=self._retries.bad_nodes(job),
+        )
 
     @functools.cached_property
     def _largest_array(self) -> int:
@@ -286,15 +313,15 @@ class _Watch:
 
     @functools.cached_property
     def _code(self) -> snapshot.Snapshot:
-        return snapshot.take(self._desk.code)
+        return snapshot.take(self._ledger.code)
 
     def _told(self, job_id: str, state: JobState) -> JobState:
         """A state with what only this process knows: how often it was started, why it is tried again."""
         if state.phase in SETTLED:
             return state
-        notes = [state.note, self._tries.notes.get(job_id, "")]
+        notes = [state.note, self._retries.notes.get(job_id, "")]
         if state.note == UNSUBMITTED:
-            notes.append("no room on the disk" if self._tries.room.waits(job_id) else self._trouble)
-        report = Report.read(job_folder(self._desk.runs, job_id)) if state.phase is Phase.RUNNING else None
+            notes.append(NO_ROOM if self._retries.disk.waits(job_id) else self._trouble)
+        report = WorkerReport.read(self._ledger.records.job(job_id)) if state.phase is Phase.RUNNING else None
         starts = report.starts if report is not None else 0
-        return replace(state, note=", ".join(filter(None, notes)), tries=starts)
+        return replace(state, note=", ".join(dict.fromkeys(filter(None, notes))), starts=starts)

@@ -1,12 +1,11 @@
 """What SLURM runs on a node: the program as a child, with signals turned into checkpoints and requeues.
 
-submitit calls `run`. It never returns: the exit code of the program is the job's, so that dependants see
-it and no result goes through a pickle.
+submitit calls `run`, which never returns: it exits with the program's exit code, so that dependent jobs see
+it and no result travels through a pickle.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -14,19 +13,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import msgspec
+
+from common.exits import INTERRUPTED, oom_kills
 from common.files import write_atomically
-from harness import jobfile
-from harness.jobfile import INTERRUPTED
+from common.jobs import RETRIES, read_job_ref
+from common.paths import JobFolder
 from results.store import Store
 from slurm import scheduler
-from slurm.failures import missing, record_failure
-from slurm.machine import oom_kills
-from slurm.states import RETRIES
 
 WARNING = signal.SIGUSR2
 """What submitit asks SLURM to send before the time limit; also sent at a preemption."""
@@ -37,8 +36,8 @@ REQUEUE_PAUSES_S = (0.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """`task.json`: how the newest task of a Job fares, a hint for whoever looks after it."""
+class WorkerReport:
+    """`task.json`: how the newest SLURM task of a job fares, a hint for whoever watches it."""
 
     slurm_id: str
     node: str
@@ -53,35 +52,38 @@ class Report:
     why: str = ""
 
     @classmethod
-    def read(cls, folder: Path) -> Report | None:
-        """The report in a Job's folder; None if there is none that can be read."""
+    def read(cls, folder: JobFolder) -> WorkerReport | None:
+        """The report in a job's folder; None if there is none that can be read."""
         try:
-            return cls(**json.loads((folder / "task.json").read_bytes()))
-        except (OSError, ValueError, TypeError):
+            return msgspec.json.decode(folder.worker.read_bytes(), type=cls)
+        except (OSError, msgspec.DecodeError):
             return None
 
-    def write(self, folder: Path) -> None:
-        """Put it into the Job's folder; a full disk does not stop the Job."""
+    def write(self, folder: JobFolder) -> None:
+        """Put it into the job's folder; a full disk does not stop the job."""
         try:
-            write_atomically(folder / "task.json", json.dumps(asdict(self)).encode(), durable=False)
+            write_atomically(folder.worker, msgspec.json.encode(self), durable=False)
         except OSError as error:
-            print(f"task.json: {error}", flush=True)
+            print(f"{folder.worker.name}: {error}", flush=True)
 
 
 def run(folder: str, program: str, minutes: int, warning_s: int) -> NoReturn:
     """Run `python -m program folder` and end with its exit code.
 
     Args:
-        folder: the Job's folder.
+        folder: the job's folder.
         program: module to run.
         minutes: the time limit.
         warning_s: how long before it the warning comes.
     """
-    sys.exit(_Task(Path(folder), os.environ).run(program, 60 * minutes - warning_s))
+    worker = Worker(JobFolder(Path(folder)), os.environ)
+    sys.exit(worker.run(program, seconds_to_warning=60 * minutes - warning_s))
 
 
-class _Task:
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+class Worker:
+    """One start of a task: runs the program, passes signals on, and asks for the way back into the queue."""
+
+    def __init__(self, folder: JobFolder, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._began = time.monotonic()
         self._rank = int(environment.get("SLURM_PROCID", "0"))
@@ -89,17 +91,17 @@ class _Task:
         self._raw_id = environment["SLURM_JOB_ID"]
         array, index = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
         slurm_id = f"{array}_{index}" if array else self._raw_id
-        self._report = Report(
+        self._report = WorkerReport(
             slurm_id=slurm_id, node=environment.get("SLURMD_NODENAME", socket.gethostname())
         )
-        before = Report.read(folder)
+        before = WorkerReport.read(folder)
         if self._rank == 0 and before is not None and before.slurm_id == slurm_id:
             self._report = replace(self._report, starts=before.starts + 1, timeouts=before.timeouts)
         self._told = False
         self._warned = False
         self._child: subprocess.Popen[bytes] | None = None
 
-    def run(self, program: str, seconds_to_warning: float) -> int:
+    def run(self, program: str, *, seconds_to_warning: float) -> int:
         """The exit code to end with."""
         for number in (signal.SIGTERM, WARNING):
             signal.signal(number, self._pass_on)
@@ -115,16 +117,15 @@ class _Task:
         return self._interrupted(timed_out=timed_out)
 
     def _wait_for(self, program: str) -> int:
-        log = "log.txt" if self._rank == 0 else f"log.rank{self._rank}.txt"
         environment = {**os.environ, **_rendezvous(self._ranks)}
-        with (self._folder / log).open("ab") as output:
+        with self._folder.log(self._rank).open("ab") as output:
             report = self._report
             start = f", start {report.starts}" if self._rank == 0 else f", process {self._rank}"
             header = f"SLURM job {report.slurm_id} on {report.node}{start}"
             output.write(f"--- {time.strftime('%F %T')} {header}\n".encode())
             output.flush()
             self._child = subprocess.Popen(
-                [sys.executable, "-u", "-m", program, str(self._folder)],
+                [sys.executable, "-u", "-m", program, str(self._folder.root)],
                 stdout=output,
                 stderr=output,
                 env=environment,
@@ -159,14 +160,13 @@ class _Task:
         print("SLURM did not take the job back into its queue", flush=True)
         return False
 
-    def _give_up(self, report: Report) -> None:
-        job, execution = jobfile.read(self._folder)
-        store = Store(execution.runs)
+    def _give_up(self, report: WorkerReport) -> None:
+        job, store = read_job_ref(self._folder), Store(self._folder.records.root)
         message = f"it ran into its time limit {report.timeouts} times: give it more with slurm.time="
-        record_failure(store, missing(store, job), "timeout", message, self._folder / "log.txt")
+        store.fail(store.missing(job.run_ids), "timeout", message, self._folder.log())
         self._tell(replace(report, code=1, why=message))
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: WorkerReport) -> None:
         if self._rank == 0:
             report.write(self._folder)
 

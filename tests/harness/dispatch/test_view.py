@@ -1,20 +1,21 @@
 """The live view and its plain form."""
 
 import io
-import json
 
 import pytest
 from rich.console import Console
 
-from slurm.progress import read
-from slurm.states import JobState, Phase
-from slurm.view import View, duration
+from common.jobs import JobState, Phase
+from common.jobtable import duration
+from common.paths import RecordsFolder
+from common.progress import Progress, ProgressWriter
+from harness.dispatch.view import View
 
 
 def screen(jobs, states, runs, *, height=24, width=80):
     """What a terminal of that size shows at one moment."""
     console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, color_system=None)
-    view = View(jobs, runs=runs, console=console)
+    view = View([job.ref for job in jobs], records=RecordsFolder(runs), console=console)
     view.show(states)
     with console.capture() as capture:
         console.print(view.render())
@@ -25,8 +26,8 @@ def test_thirty_jobs_fit_a_small_terminal_and_what_matters_is_there(bench):
     jobs = [bench.job(f"j{i}") for i in range(30)]
     phases = [Phase.DONE] * 5 + [Phase.WAITING] * 20 + [Phase.RUNNING] * 3 + [Phase.FAILED, Phase.BLOCKED]
     states = {job.id: JobState(phase=phase) for job, phase in zip(jobs, phases, strict=True)}
-    progress = {"state": "training", "epoch": 7, "epochs": 20, "images_per_s": 1234.5, "eta_s": 75}
-    (bench.folder(jobs[25]) / "progress.json").write_text(json.dumps(progress))
+    writer = ProgressWriter(bench.job_folder(jobs[25]))
+    writer.say(state="training", epoch=7, epochs=20, images_per_s=1234.5, eta_s=75)
     lines = screen(jobs, states, bench.runs)
     text = "\n".join(lines)
     assert len(lines) < 24
@@ -48,7 +49,7 @@ def test_a_job_that_has_said_nothing_yet_is_shown_as_running(bench):
 def test_progress_of_a_newer_program_is_read_as_far_as_it_is_known(bench):
     job = bench.job("newer")
     (bench.folder(job) / "progress.json").write_text('{"epoch": 3, "mood": "good", "eta_s": null}')
-    progress = read(bench.folder(job))
+    progress = Progress.read(bench.job_folder(job))
     assert progress is not None
     assert progress.epoch == 3
     assert progress.eta_s is None
@@ -56,7 +57,7 @@ def test_progress_of_a_newer_program_is_read_as_far_as_it_is_known(bench):
 
 def test_without_a_terminal_each_change_is_one_line(bench, console, tmp_path):
     job = bench.job("plain")
-    with View([job], runs=bench.runs, console=console) as view:
+    with View([job.ref], records=RecordsFolder(bench.runs), console=console) as view:
         for phase in (Phase.WAITING, Phase.RUNNING, Phase.RUNNING, Phase.FAILED, Phase.FAILED):
             view.show({job.id: JobState(phase=phase, note="bug: no" if phase is Phase.FAILED else "")})
     console.file.flush()
@@ -68,7 +69,7 @@ def test_without_a_terminal_each_change_is_one_line(bench, console, tmp_path):
 
 def test_a_queue_s_reasons_are_no_news_but_a_way_back_into_it_is(bench, console, tmp_path):
     job = bench.job("queued")
-    with View([job], runs=bench.runs, console=console) as view:
+    with View([job.ref], records=RecordsFolder(bench.runs), console=console) as view:
         for phase, note in [
             (Phase.WAITING, "to be submitted"),
             (Phase.PENDING, "Priority"),
@@ -85,7 +86,7 @@ def test_a_queue_s_reasons_are_no_news_but_a_way_back_into_it_is(bench, console,
 
 def test_a_job_that_was_suspended_before_anybody_saw_it_run_is_news(bench, console, tmp_path):
     job = bench.job("suspended")
-    with View([job], runs=bench.runs, console=console) as view:
+    with View([job.ref], records=RecordsFolder(bench.runs), console=console) as view:
         view.show({job.id: JobState(phase=Phase.PENDING, note="Priority")})
         view.show({job.id: JobState(phase=Phase.PENDING, note="suspended", node="n1")})
     console.file.flush()
