@@ -1,4 +1,4 @@
-"""`python -m slurm.cancel runs=PATH`: end the jobs submitted from a folder of records, and no others."""
+"""Cancel the jobs submitted to SLURM from a folder of records, and no others: `cancel runs=PATH`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m slurm.logs RUN [runs=PATH] [lines=40]`: the end of what a run's job has printed."""
+"""The end of what the job of a run has printed: `logs RUN [runs=PATH] [lines=40]`."""
 
 from __future__ import annotations
 

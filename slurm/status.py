@@ -1,4 +1,4 @@
-"""`python -m slurm.status runs=PATH`: all that was submitted from a folder of records and is not done."""
+"""All that was submitted to SLURM from a folder of records and is not done: `status runs=PATH`."""
 
 from __future__ import annotations
 
