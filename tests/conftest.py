@@ -1,5 +1,8 @@
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -43,3 +46,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def cannot():
     """Leaves a test out for the reason given; in CI, which sets everything up, fails for it."""
     return pytest.fail if os.environ.get("CI") else pytest.skip
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with `runs/`: one seed of two methods on the digits, trained for an epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = ["dataset=digits", "methods=none,pct-naive", "seeds=0", "epochs=1", f"runs={folder / 'runs'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.flips", "sweep", *words],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
