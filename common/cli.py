@@ -122,7 +122,7 @@ def print_help(
 ) -> None:
     """Usage, the settings of `cls` with their defaults, and further `sections` of (name, text) rows."""
     console = Console(highlight=False)
-    console.print(Text(f"usage: {prog} key=value ...", style="bold"))
+    console.print(Text(f"usage: {_as_called(prog)} key=value ...", style="bold"))
     console.print(Text(f"\n{description.strip()}\n"))
     documented = {p.arg_name: p.description or "" for p in docstring_parser.parse_from_object(cls).params}
     rows = [(f"{f.name}={_default(f)}", documented.get(f.name, "")) for f in fields(cls)]
@@ -159,6 +159,14 @@ def command(main: Callable[[Sequence[str]], int]) -> Command:
             return 130
 
     return guarded
+
+
+def _as_called(prog: str) -> str:
+    """`python -m results.compare`, or `flips compare` where it was called like that."""
+    if Path(sys.argv[0]).stem != "flips" or len(sys.argv) < 2:
+        return prog
+    _python, _m, _module, *words = prog.split()
+    return " ".join(("flips", sys.argv[1], *words))
 
 
 def _arguments(text: str, hint: Any) -> list[str]:

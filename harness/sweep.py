@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common import cli
+from common.extras import require_train
 from common.jobs import Resources
 from harness import config, jobfile, resources
 from harness.config import Sweep, SweepConfig
@@ -52,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     interrupted = False
     if jobs:
+        require_train()
         how = execution(sweep)
         _require_data(sweep.settings, how)
         _require_writable(asked.runs)

@@ -1,4 +1,4 @@
-"""Write a dataset's betons ahead of time: `python -m loaders.build dataset=imagenet data=/path`.
+"""Write a dataset's betons ahead of time, for instance dataset=imagenet data=/path.
 
 A sweep builds what it misses by itself; this is for doing it where the cores are, once.
 """

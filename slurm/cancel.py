@@ -1,7 +1,4 @@
-"""Ends the jobs submitted to SLURM from a folder of records, and no others.
-
-python -m slurm.cancel runs=PATH
-"""
+"""Cancel the jobs submitted to SLURM from a folder of records, and no others: `cancel runs=PATH`."""
 
 from __future__ import annotations
 

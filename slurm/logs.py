@@ -1,7 +1,4 @@
-"""Prints the end of a run's log.
-
-python -m slurm.logs RUN [runs=PATH] [lines=40]
-"""
+"""The end of what the job of a run has printed: `logs RUN [runs=PATH] [lines=40]`."""
 
 from __future__ import annotations
 

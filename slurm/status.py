@@ -1,7 +1,4 @@
-"""Shows what was submitted to SLURM from a folder of records and is not done.
-
-python -m slurm.status runs=PATH
-"""
+"""All that was submitted to SLURM from a folder of records and is not done: `status runs=PATH`."""
 
 from __future__ import annotations
 

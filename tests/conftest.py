@@ -1,5 +1,8 @@
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -59,3 +62,19 @@ def console(tmp_path):
     """A console that is not a terminal; what it was told is in `console.file`."""
     with (tmp_path / "console.txt").open("w+") as file:
         yield Console(file=file, width=160)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with `runs/`: one seed of two methods on the digits, trained for an epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = ["dataset=digits", "methods=none,pct-naive", "seeds=0", "epochs=1", f"runs={folder / 'runs'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.flips", "sweep", *words],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
