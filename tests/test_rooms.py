@@ -71,7 +71,7 @@ def test_a_room_imports_only_what_it_may(room, forbidden):
 
 def test_ffcv_is_imported_in_one_file():
     assert {path for room in ROOMS for path, name in imported(room) if name == "ffcv"} == {
-        "loaders/stream.py"
+        "loaders/ffcv_patches.py"
     }
 
 
