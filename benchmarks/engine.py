@@ -31,10 +31,11 @@ from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teach
 from harness.inference import frozen
 from harness.plan import Model
 from harness.recipes import Recipe
+from loaders.batches import Batch, Feed
 from loaders.betons import Beton, ensure_beton
 from loaders.datasets import DATASETS, Dataset
 from loaders.encoding import encode_jpeg
-from loaders.feeds import Batch, Feed, open_feed
+from loaders.feeds import open_feed
 from loaders.layout import JPEG, RAW
 from methods import METHODS, Method
 from results.store import Store

@@ -21,9 +21,10 @@ from harness import models
 from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers, predict
 from harness.plan import Model
 from harness.recipes import DATASET_RECIPES
+from loaders.batches import Feed
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS, PART_FOLDERS
-from loaders.feeds import Feed, open_feed
+from loaders.feeds import open_feed
 from methods import METHODS
 
 RESULTS = Path(__file__).parent / "results" / "glyphs.json"

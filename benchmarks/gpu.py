@@ -27,9 +27,10 @@ from harness import models
 from harness.engine import Normalise, Numerics, Student
 from harness.plan import Model
 from harness.recipes import IMAGENET
+from loaders.batches import Feed
 from loaders.datasets import DATASETS
 from loaders.encoding import encode_jpeg
-from loaders.feeds import Feed, open_feed
+from loaders.feeds import open_feed
 from loaders.layout import JPEG
 from methods import METHODS
 

@@ -18,12 +18,13 @@ from harness.features import features
 from harness.jobfile import Execution
 from harness.plan import Run
 from harness.recipes import ARCHITECTURES
+from loaders.batches import Feed
 from loaders.betons import Beton, ensure_beton
 from loaders.datasets import DATASETS, Dataset, Encoding, Part, fingerprint
-from loaders.features import FeatureFeed
-from loaders.feeds import Feed, open_feed, select
+from loaders.feeds import open_feed
 from loaders.layout import read_index
-from loaders.splits import class_ranks, samples_below
+from loaders.resident import FeatureFeed
+from loaders.selection import class_ranks, samples_below, select
 
 EVALUATION_BATCH = 256
 THUMBNAIL = 96  # pixels of the longer side of images kept for a report

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from harness.distributed import ALONE, World
 from harness.inference import frozen
 from harness.recipes import Recipe
-from loaders.feeds import Feed
+from loaders.batches import Feed
 from methods import Method, Step
 
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -17,9 +17,10 @@ from common.files import digest, locked, write_atomically
 from harness.engine import Normalise, Numerics, predict
 from harness.models import backbone
 from harness.plan import Model
+from loaders.batches import Batch, Feed
 from loaders.betons import Beton
 from loaders.datasets import Dataset
-from loaders.feeds import Batch, Feed, open_feed
+from loaders.feeds import open_feed
 
 VERSION = 1
 # The backbones' own normalisation: torchvision's for ImageNet.

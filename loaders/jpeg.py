@@ -17,8 +17,7 @@ from llvmlite import binding  # type: ignore[import-untyped]
 from numba import types
 from numpy.typing import NDArray
 
-from loaders.compiled import Whole, kernel
-from loaders.kernels import U64
+from loaders.kernels import U64, Int, kernel
 
 LIBRARY = "libturbojpeg.so.0"
 STRIDE: Final = U64(32)
@@ -59,7 +58,7 @@ _tj_decompress: Any = types.ExternalFunction(
 )
 _handles = threading.local()
 
-Box = tuple[Whole, Whole, Whole, Whole]
+Box = tuple[Int, Int, Int, Int]
 
 
 class _Handle:
@@ -83,18 +82,18 @@ def decoder_handle() -> int:
 
 
 @kernel
-def _u16(data: NDArray[np.uint8], at: Whole) -> Whole:
+def _u16(data: NDArray[np.uint8], at: Int) -> Int:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
 @kernel
-def _put_u16(data: NDArray[np.uint8], at: Whole, value: Whole) -> None:
+def _put_u16(data: NDArray[np.uint8], at: Int, value: Int) -> None:
     data[at] = value >> 8
     data[at + 1] = value & 255
 
 
 @kernel
-def _find_header(jpeg: NDArray[np.uint8]) -> tuple[Whole, Whole, Whole]:
+def _find_header(jpeg: NDArray[np.uint8]) -> tuple[Int, Int, Int]:
     """Where the frame header, the scan's data and the restart interval are; 0 for what is not there."""
     frame, interval, at = 0, 0, 2
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
@@ -111,7 +110,7 @@ def _find_header(jpeg: NDArray[np.uint8]) -> tuple[Whole, Whole, Whole]:
 
 
 @kernel
-def _next_marker(jpeg: NDArray[np.uint8], start: Whole) -> Whole:
+def _next_marker(jpeg: NDArray[np.uint8], start: Int) -> Int:
     """Where the first marker from `start` on is, or the last byte's place: 32 bytes a look, then one."""
     i, end, one = U64(start), U64(len(jpeg) - 1), U64(1)
     while i < end:
@@ -133,12 +132,12 @@ def _next_marker(jpeg: NDArray[np.uint8], start: Whole) -> Whole:
 @kernel
 def _copy_mcus(
     jpeg: NDArray[np.uint8],
-    start: Whole,
-    across: Whole,
+    start: Int,
+    across: Int,
     box: Box,
     part: NDArray[np.uint8],
-    at: Whole,
-) -> Whole:
+    at: Int,
+) -> Int:
     """Copy the MCUs of rows box[0]..box[1] and columns box[2]..box[3]; where they end, or 0 if too early."""
     first_row, last_row, first_column, last_column = box
     row, column, restarts = 0, 0, 0
@@ -171,8 +170,8 @@ def _copy_mcus(
 
 @kernel
 def cut(
-    jpeg: NDArray[np.uint8], top: Whole, bottom: Whole, left: Whole, right: Whole, part: NDArray[np.uint8]
-) -> tuple[Whole, Whole, Whole, Whole, Whole]:
+    jpeg: NDArray[np.uint8], top: Int, bottom: Int, left: Int, right: Int, part: NDArray[np.uint8]
+) -> tuple[Int, Int, Int, Int, Int]:
     """Put the JPEG of the MCUs under rows top..bottom and columns left..right together in `part`.
 
     Returns its bytes, the row and column of the image where it starts, its height and its width; bytes are
@@ -202,11 +201,11 @@ def cut(
 @kernel
 def decode(
     jpeg: NDArray[np.uint8],
-    size: Whole,
-    height: Whole,
-    width: Whole,
+    size: Int,
+    height: Int,
+    width: Int,
     pixels: NDArray[np.uint8],
-    handle: Whole,
+    handle: Int,
 ) -> bool:
     """Decode the first `size` bytes of `jpeg` to `pixels` [height * width * 3]; whether that went well."""
     code = _tj_decompress(handle, jpeg.ctypes.data, size, pixels.ctypes.data, width, 0, height, _RGB, _FLAGS)

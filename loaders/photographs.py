@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders import jpeg
-from loaders.compiled import Whole, kernel
-from loaders.kernels import U64
+from loaders.kernels import U64, Int, kernel
 from loaders.layout import JPEG
 from loaders.resize import Taps, fill_taps, flipped, most_taps, random_box, resample
 
@@ -17,7 +16,7 @@ _cut, _decode, _HEADROOM = jpeg.cut, jpeg.decode, jpeg.HEADROOM
 
 
 class File(NamedTuple):
-    """A beton's bytes, and of each sample where it lies and what it is."""
+    """A beton's bytes, and where each sample lies and what it is."""
 
     data: NDArray[np.uint8]
     starts: NDArray[np.int64]
@@ -28,7 +27,7 @@ class File(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory that one call uses for one image after the other."""
+    """Memory that one call reuses for every image."""
 
     part: NDArray[np.uint8]
     pixels: NDArray[np.uint8]
@@ -38,7 +37,7 @@ class Scratch(NamedTuple):
 
 
 @kernel
-def _scratch(file: File, samples: NDArray[np.int64], size: Whole, target: Whole) -> Scratch:
+def _scratch(file: File, samples: NDArray[np.int64], size: Int, target: Int) -> Scratch:
     largest, pixels, longest = 0, 0, 1
     for sample in samples:
         height, width = file.heights[sample], file.widths[sample]
@@ -57,8 +56,8 @@ def _scratch(file: File, samples: NDArray[np.int64], size: Whole, target: Whole)
 
 
 @kernel
-def _span(taps: Taps) -> tuple[Whole, Whole]:
-    """The source pixels from the first to beyond the last that are used."""
+def _span(taps: Taps) -> tuple[Int, Int]:
+    """The range of source pixels that are used."""
     low, high = taps.firsts[0], 0
     for i in range(len(taps.firsts)):
         low = min(low, taps.firsts[i])
@@ -69,14 +68,17 @@ def _span(taps: Taps) -> tuple[Whole, Whole]:
 @kernel
 def _render(
     file: File,
-    sample: Whole,
-    top: Whole,
-    left: Whole,
+    sample: Int,
+    top: Int,
+    left: Int,
     scratch: Scratch,
-    handle: Whole,
+    handle: Int,
     out: NDArray[np.uint8],
 ) -> bool:
-    """Decode what the taps, counted from (top, left), need of one image, and scale it; whether it decodes."""
+    """Decode what the taps, counted from (top, left), need of an image, and scale it.
+
+    Returns whether the image could be decoded.
+    """
     row, bottom = _span(scratch.rows)
     column, right = _span(scratch.columns)
     scratch.rows.firsts[:] -= row
@@ -106,10 +108,10 @@ def random_resized_crops(
     key: U64,
     epoch: U64,
     flip: bool,
-    handle: Whole,
+    handle: Int,
     out: NDArray[np.uint8],
-) -> Whole:
-    """Training images: a random box of each of `samples`, scaled to `out` [B, S, S, 3] and maybe mirrored.
+) -> Int:
+    """Training images: a random box of each of `samples`, scaled to `out` [B, S, S, 3] and perhaps mirrored.
 
     Returns the first sample that cannot be decoded, or -1.
     """
@@ -128,9 +130,9 @@ def random_resized_crops(
 
 @kernel
 def centre_crops(
-    file: File, samples: NDArray[np.int64], resize: Whole, handle: Whole, out: NDArray[np.uint8]
-) -> Whole:
-    """Evaluation images: the shorter side scaled to `resize` pixels, then the centre: `out` [B, S, S, 3].
+    file: File, samples: NDArray[np.int64], resize: Int, handle: Int, out: NDArray[np.uint8]
+) -> Int:
+    """Evaluation images: the shorter side becomes `resize` pixels, the centre goes to `out` [B, S, S, 3].
 
     Returns the first sample that cannot be decoded, or -1.
     """

@@ -106,7 +106,7 @@ def test_no_files_import_each_other_in_a_circle():
 
 def test_ffcv_is_imported_in_one_file():
     assert {path for room in ROOMS for path, name in imported(room) if name == "ffcv"} == {
-        "loaders/stream.py"
+        "loaders/ffcv_patches.py"
     }
 
 

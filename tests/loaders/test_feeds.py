@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loaders.batches import Batch, Feed
 from loaders.betons import Beton
 from loaders.datasets import DATASETS
-from loaders.feeds import Batch, Feed, Kind, open_feed
-from loaders.resident import _OnCpu, _OnDevice
+from loaders.feeds import Kind, open_feed
+from loaders.resident import DeviceImages, HostImages
 
 DIGITS = DATASETS["digits"]
 OURS: tuple[Kind, ...] = ("stream", "resident")
@@ -38,9 +39,7 @@ def assert_same(one: list[Batch], other: list[Batch]) -> None:
         assert torch.equal(a.images, b.images)
 
 
-def test_evaluation_yields_every_sample_once_in_order_with_the_rest(
-    digits_to_test: Beton, kind: Kind
-) -> None:
+def test_evaluation_yields_every_sample_once_and_in_order(digits_to_test: Beton, kind: Kind) -> None:
     feed = open_feed(digits_to_test, DIGITS, train=False, batch_size=200, kind=kind)
     got = batches(feed)
     assert feed.samples == 1497
@@ -51,7 +50,9 @@ def test_evaluation_yields_every_sample_once_in_order_with_the_rest(
     assert got[0].images.shape == (200, 8, 8, 3)
 
 
-def test_training_drops_the_rest_and_draws_a_new_order_each_epoch(train_digits: Beton, kind: Kind) -> None:
+def test_training_drops_the_partial_batch_and_draws_a_new_order_each_epoch(
+    train_digits: Beton, kind: Kind
+) -> None:
     feed = open_feed(train_digits, DIGITS, train=True, batch_size=70, kind=kind)
     first, second = batches(feed, epoch=0), batches(feed, epoch=1)
     assert feed.batches == len(first) == 4
@@ -119,14 +120,14 @@ def test_cropping_by_index_as_on_a_gpu_gives_the_kernels_pixels(data: st.DataObj
         np.random.default_rng(0).integers(0, 256, (7, height, width, 3), dtype=np.uint8)
     )
     samples = np.array(data.draw(st.lists(st.integers(0, 6), min_size=1)))
-    one, other = _OnCpu(pixels), _OnDevice(pixels, pad)
+    one, other = HostImages(pixels), DeviceImages(pixels, pad)
     flip = data.draw(st.booleans())
     arguments, part = (samples, key, epoch, pad, flip), slice(data.draw(st.integers(0, 6)), None)
     assert torch.equal(one.augmented(*arguments)(part), other.augmented(*arguments)(part))
     assert torch.equal(one.plain(samples)(part), other.plain(samples)(part))
 
 
-def test_a_sample_looks_the_same_whoever_trains_beside_it(train_digits: Beton, kind: Kind) -> None:
+def test_a_sample_looks_the_same_in_any_subset(train_digits: Beton, kind: Kind) -> None:
     """Order and pixels depend on the sample's number, not on the subset or the batch size."""
     few = open_feed(train_digits, DIGITS, train=True, batch_size=10, subset=np.arange(0, 300, 3), kind=kind)
     all_ = open_feed(train_digits, DIGITS, train=True, batch_size=100, kind=kind)
@@ -189,7 +190,7 @@ def test_an_error_inside_an_epoch_comes_out_and_leaves_no_thread(train_digits: B
     assert not [thread for thread in left if thread.is_alive()]
 
 
-def test_torchs_threads_are_left_alone(train_digits: Beton, kind: Kind) -> None:
+def test_the_number_of_torchs_threads_does_not_change(train_digits: Beton, kind: Kind) -> None:
     before = torch.get_num_threads()
     batches(open_feed(train_digits, DIGITS, train=True, batch_size=50, workers=1, kind=kind))
     assert torch.get_num_threads() == before
