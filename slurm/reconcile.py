@@ -82,11 +82,11 @@ def reconcile(
         if not missing:
             states[job.id] = JobState(phase=Phase.DONE)
             continue
-        if job.id in failed:
-            states[job.id] = JobState(phase=Phase.FAILED, note=failed[job.id])
-            continue
         if job.id in lost:
             states[job.id] = blocked_state(by_id[lost[job.id]], records)
+            continue
+        if job.id in failed:
+            states[job.id] = JobState(phase=Phase.FAILED, note=failed[job.id])
             continue
         found = {run: working[run] for run in missing if run in working}
         live[job.id] = tuple({task.entry.slurm_id: task for task in found.values()}.values())

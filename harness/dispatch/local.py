@@ -148,7 +148,7 @@ class _Tracker:
         self.set(job, Phase.FAILED, self.retries.failed[job.id])
         lost = blocked(self._refs.values(), self.retries.failed, lambda one: self._store.missing(one.run_ids))
         for other in self._jobs:
-            if other.id in lost and self.states[other.id].phase is Phase.WAITING:
+            if other.id in lost and self.states[other.id].phase in (Phase.WAITING, Phase.FAILED):
                 self.states[other.id] = blocked_state(self._refs[lost[other.id]], self._records)
 
     def interrupt(self, job: Job) -> None:

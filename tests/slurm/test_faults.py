@@ -76,7 +76,8 @@ def test_a_failed_reference_costs_those_alone_who_learn_from_it(sweeps, bench):
     learner, plain = (Store(bench.runs).read(run.id) for run in cohort.runs)
     assert learner is None
     assert plain is not None
-    assert outcome.states[cohort.id].note.startswith("parent: ")
+    assert outcome.states[cohort.id].phase is Phase.BLOCKED, "by the reference that failed"
+    assert bad.title in outcome.states[cohort.id].note
 
 
 def test_a_suspended_job_waits_and_goes_on(slurm, sweeps, bench, console):
