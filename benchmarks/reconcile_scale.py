@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from harness.plan import Job, Model, Resources, Setting, Split, Variant, expand, group
-from harness.recipes import DIGITS
+from harness.recipes import recipe_for
 from slurm.desk import Slip
 from slurm.reconcile import Task, reconcile
 from slurm.scheduler import Entry
@@ -30,8 +30,8 @@ def make_jobs(runs: int) -> tuple[Job, ...]:
         split=Split(classes=10, old_classes=5),
         old_model=model,
         model=model,
-        old_recipe=DIGITS,
-        recipe=DIGITS,
+        old_recipe=recipe_for("digits", "resnet8", {}),
+        recipe=recipe_for("digits", "resnet8", {}),
         variants=variants,
         seeds=tuple(range(runs // 100)),
     )

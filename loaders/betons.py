@@ -77,6 +77,7 @@ def ensure_beton(
     data: Path | None = None,
     betons: Path,
     encoding: Encoding | None = None,
+    identity: str | None = None,
     download: bool = False,
     workers: int | None = None,
     report: Report | None = None,
@@ -90,6 +91,7 @@ def ensure_beton(
         data: where the images are, for a dataset that needs them.
         betons: the folder of all betons.
         encoding: how to store the images, if not in the dataset's own way.
+        identity: the fingerprint of the images under `encoding`, where it is known already.
         download: whether to load missing data from the network.
         workers: processes that encode; as many as there are cores by default.
         report: told of the progress.
@@ -102,7 +104,7 @@ def ensure_beton(
     encoding = encoding or dataset.encoding()
     if dataset.augmentation.kind == "pad-crop" and encoding.label != RAW.label:
         raise ValueError(f"{dataset.name} is stored raw, in its own size, and not as {encoding.label}")
-    identity = fingerprint(dataset, data, encoding)
+    identity = identity or fingerprint(dataset, data, encoding)
     path = betons / identity / f"{part}.beton"
     if not is_built(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,18 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from loaders.betons import Beton
-from loaders.datasets import Dataset
+from loaders.datasets import Dataset, Loader
 from loaders.kernels import epoch_order
 from loaders.layout import Index, read_index
 
-Kind = Literal["auto", "stream", "resident", "torch"]
+Kind = Loader
 RESIDENT_SHARE = 0.1  # of the memory: several jobs may share it
 RESIDENT_READ = 1024  # images read at a time
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from common.registry import load_object
 from loaders.datasets import PART_FOLDERS, Dataset, Part, folder_classes, image_files
 from loaders.kernels import epoch_order
 
@@ -97,7 +97,8 @@ def open_source(dataset: Dataset, part: Part, data: Path | None, download: Path 
     Raises:
         ValueError: `data` does not hold what the dataset needs.
     """
-    return _OPENERS[dataset.name](dataset, part, data, download)
+    source: Source = load_object(dataset.source)(dataset, part, data, download)
+    return source
 
 
 def read_picture(path: Path) -> Picture:
@@ -125,7 +126,8 @@ def read_picture(path: Path) -> Picture:
     return Picture(pixels=pixels, converted=converted)
 
 
-def _digits(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def digits(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """scikit-learn's digits, divided into parts once and for all."""
     from sklearn.datasets import load_digits  # a second to import, and needed only here
 
     digits = load_digits()
@@ -139,7 +141,8 @@ def _digits(dataset: Dataset, part: Part, data: Path | None, download: Path | No
     return ArraySource(rgb, digits.target[chosen].astype(np.int64), tuple("0123456789"))
 
 
-def _cifar(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def cifar(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """CIFAR as torchvision reads it."""
     from torchvision import datasets  # and with it torch: seconds that only this takes
     from torchvision.datasets.utils import check_integrity
 
@@ -158,25 +161,17 @@ def _cifar(dataset: Dataset, part: Part, data: Path | None, download: Path | Non
     return ArraySource(made.data, np.array(made.targets, dtype=np.int64), tuple(made.classes))
 
 
-def _folder(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def folder(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """A folder per class."""
     classes = folder_classes(dataset, data)
     assert data is not None
     return FolderSource(data / PART_FOLDERS[part], classes)
 
 
-def _glyphs(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def glyphs(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """Characters that are drawn when they are read."""
     from loaders.glyphs import GlyphSource
 
     samples = dataset.train_samples if part == "train" else dataset.test_samples
     assert samples is not None
     return GlyphSource(dataset.version, part, samples)
-
-
-_OPENERS: Mapping[str, Callable[[Dataset, Part, Path | None, Path | None], Source]] = {
-    "digits": _digits,
-    "cifar10": _cifar,
-    "cifar100": _cifar,
-    "imagenet": _folder,
-    "folder": _folder,
-    "glyphs100": _glyphs,
-}

@@ -63,7 +63,7 @@ def _logs(runs: Path) -> Iterator[tuple[str, Path]]:
         path = log_path(runs, folder.name)
         if not path.exists():
             continue
-        job, _ = jobfile.read(folder)
+        job, *_ = jobfile.read(folder)
         for name in dict.fromkeys((job.id, *(run.id for run in job.runs))):
             yield name, path
 

@@ -17,8 +17,8 @@ from typing import Any, get_args, get_type_hints
 
 from common import cli
 from common.text import nearest
+from harness.architectures import ARCHITECTURES
 from harness.plan import Job, Role
-from harness.recipes import ARCHITECTURES
 
 APPLICATION = "negative-flips"
 LISTS = frozenset({"exclude", "setup"})

@@ -160,8 +160,8 @@ class _Task:
         return False
 
     def _give_up(self, report: Report) -> None:
-        job, execution = jobfile.read(self._folder)
-        store = Store(execution.runs)
+        job, runtime, _ = jobfile.read(self._folder)
+        store = Store(runtime.runs)
         message = f"it ran into its time limit {report.timeouts} times: give it more with slurm.time="
         record_failure(store, missing(store, job), "timeout", message, self._folder / "log.txt")
         self._tell(replace(report, code=1, why=message))

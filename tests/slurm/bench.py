@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from harness import jobfile
-from harness.jobfile import Execution
 from harness.plan import Job, Model, Resources, Run, Split
-from harness.recipes import DIGITS
+from harness.recipes import recipe_for
+from harness.settings import Runtime
 
 SMALL = Resources(cpus=1, gpus=0, memory_gb=0.1, minutes=1)
 TESTS = Path(__file__).parent
@@ -27,7 +27,7 @@ class Bench:
                 data="0" * 8,
                 split=Split(classes=10, old_classes=5),
                 model=Model(arch="resnet8", stem="cifar"),
-                recipe=DIGITS,
+                recipe=recipe_for("digits", "resnet8", {}),
                 method="none",
                 hyperparameters=(("member", member),),
                 parents=tuple(
@@ -37,7 +37,7 @@ class Bench:
             for member in range(size)
         )
         job = Job(runs=runs, after=tuple(parent.id for parent in after), resources=resources)
-        folder = jobfile.write(job, Execution(runs=str(self.runs), betons=""))
+        folder = jobfile.write(job, Runtime(runs=self.runs))
         (folder / "script.txt").write_text("\n".join(script or ("train 1 0",)))
         return job
 
