@@ -11,7 +11,7 @@ from pathlib import Path
 from common.jobs import Resources
 from common.paths import RecordsFolder
 from harness.plan import Job, Model, Setting, Split, Variant, expand, group
-from harness.recipes import DIGITS
+from harness.recipes import recipe_for
 from slurm.reconcile import Task, reconcile
 from slurm.scheduler import Entry
 
@@ -31,8 +31,8 @@ def make_jobs(runs: int) -> tuple[Job, ...]:
         split=Split(classes=10, old_classes=5),
         old_model=model,
         model=model,
-        old_recipe=DIGITS,
-        recipe=DIGITS,
+        old_recipe=recipe_for("digits", "resnet8", {}),
+        recipe=recipe_for("digits", "resnet8", {}),
         variants=variants,
         seeds=tuple(range(runs // 100)),
     )

@@ -70,6 +70,7 @@ def ensure_beton(
     data: Path | None = None,
     betons: Path,
     encoding: Encoding | None = None,
+    identity: str | None = None,
     download: bool = False,
     workers: int | None = None,
     report: Report | None = None,
@@ -85,6 +86,7 @@ def ensure_beton(
         data: where the images are, for a dataset that needs them.
         betons: the folder of all betons.
         encoding: how to store the images; by default as the dataset says.
+        identity: the fingerprint of the images under `encoding`, where it is already known.
         download: whether missing data may be downloaded.
         workers: processes that encode; by default one per core.
         report: called after every image.
@@ -97,7 +99,7 @@ def ensure_beton(
     encoding = encoding or dataset.encoding()
     if dataset.augmentation.kind == "pad-crop" and encoding.label != RAW.label:
         raise ValueError(f"{dataset.name} is stored raw, in its own size, and not as {encoding.label}")
-    identity = fingerprint(dataset, data, encoding)
+    identity = identity or fingerprint(dataset, data, encoding)
     path = betons / identity / f"{part}.beton"
     if not is_built(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,13 +10,13 @@ from numpy.typing import NDArray
 
 from loaders.batches import Feed
 from loaders.betons import Beton
-from loaders.datasets import Dataset
+from loaders.datasets import Dataset, Loader
 from loaders.layout import Index
 from loaders.resident import ResidentFeed
 from loaders.selection import Selection, select
 from loaders.stream import StreamFeed
 
-Kind = Literal["auto", "stream", "resident", "torch"]
+Kind = Loader
 RESIDENT_SHARE = 0.1  # of the memory: several jobs may share it
 RESIDENT_READ = 1024  # images read at a time
 

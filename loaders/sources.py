@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.registry import load_object
 from loaders.datasets import PART_FOLDERS, Dataset, Part, folder_classes, image_files
 from loaders.images import RgbImage, read_image
 from loaders.kernels import epoch_order
@@ -85,10 +85,12 @@ def open_source(dataset: Dataset, part: Part, data: Path | None, download: Path 
     Raises:
         ValueError: `data` does not hold what the dataset needs.
     """
-    return _OPENERS[dataset.name](dataset, part, data, download)
+    source: Source = load_object(dataset.source)(dataset, part, data, download)
+    return source
 
 
-def _digits(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def digits(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """scikit-learn's digits, divided into parts once and for all."""
     from sklearn.datasets import load_digits  # takes a second
 
     digits = load_digits()
@@ -102,7 +104,8 @@ def _digits(dataset: Dataset, part: Part, data: Path | None, download: Path | No
     return ArraySource(rgb, digits.target[chosen].astype(np.int64), tuple("0123456789"))
 
 
-def _cifar(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def cifar(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """CIFAR as torchvision reads it."""
     from torchvision import datasets  # imports torch: only CIFAR takes these seconds
     from torchvision.datasets.utils import check_integrity
 
@@ -121,25 +124,17 @@ def _cifar(dataset: Dataset, part: Part, data: Path | None, download: Path | Non
     return ArraySource(made.data, np.array(made.targets, dtype=np.int64), tuple(made.classes))
 
 
-def _folder(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def folder(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """A folder per class."""
     classes = folder_classes(dataset, data)
     assert data is not None
     return FolderSource(data / PART_FOLDERS[part], classes)
 
 
-def _glyphs(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def glyphs(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """Characters that are drawn when they are read."""
     from loaders.glyphs import GlyphSource
 
     samples = dataset.train_samples if part == "train" else dataset.test_samples
     assert samples is not None
     return GlyphSource(dataset.version, part, samples)
-
-
-_OPENERS: Mapping[str, Callable[[Dataset, Part, Path | None, Path | None], Source]] = {
-    "digits": _digits,
-    "cifar10": _cifar,
-    "cifar100": _cifar,
-    "imagenet": _folder,
-    "folder": _folder,
-    "glyphs100": _glyphs,
-}

@@ -73,7 +73,7 @@ def _undisturbed():
 
 
 def _train(folder, epochs, pause):
-    job, execution = jobfile.read(folder)
+    job, runtime, _ = jobfile.read(folder)
     checkpoint = folder / "checkpoint.txt"
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for epoch in range(done + 1, int(epochs) + 1):
@@ -83,7 +83,7 @@ def _train(folder, epochs, pause):
             checkpoint.write_text(str(epoch))
         _progress(folder, epoch, int(epochs))
     for run in job.runs:
-        attempt = Store(execution.runs).begin(run.id)
+        attempt = Store(runtime.runs).begin(run.id)
         now = datetime.now(UTC).isoformat()
         record = Record(
             run=run.document(),
@@ -102,8 +102,8 @@ def _progress(folder, epoch, epochs):
 
 
 def _learn(folder):
-    job, execution = jobfile.read(folder)
-    store = Store(execution.runs)
+    job, runtime, _ = jobfile.read(folder)
+    store = Store(runtime.runs)
     orphans = [run for run in job.runs if not all(store.read(parent) for parent in run.parents)]
     now = datetime.now(UTC).isoformat()
     for run in job.runs:
@@ -116,9 +116,9 @@ def _learn(folder):
 
 
 def _fail(folder, cause, runs=None):
-    job, execution = jobfile.read(folder)
+    job, runtime, _ = jobfile.read(folder)
     for run in runs or job.runs:
-        attempt = Store(execution.runs).begin(run.id)
+        attempt = Store(runtime.runs).begin(run.id)
         attempt.fail(Failure(attempt=attempt.number, cause=cause, message="as the script says"))
     return 1
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from common.jobs import Resources
 from common.paths import JobFolder
 from harness import jobfile
-from harness.jobfile import Execution
 from harness.plan import Job, Model, Run, Split
-from harness.recipes import DIGITS
+from harness.recipes import recipe_for
+from harness.settings import Runtime
 
 SMALL = Resources(cpus=1, gpus=0, memory_gb=0.1, minutes=1)
 ROOT = Path(__file__).parent.parent
@@ -29,7 +29,7 @@ class Bench:
                 data="0" * 8,
                 split=Split(classes=10, old_classes=5),
                 model=Model(arch="resnet8", stem="cifar"),
-                recipe=DIGITS,
+                recipe=recipe_for("digits", "resnet8", {}),
                 method="none",
                 hyperparameters=(("member", member),),
                 parents=tuple(
@@ -39,7 +39,7 @@ class Bench:
             for member in range(size)
         )
         job = Job(runs=runs, after=tuple(parent.id for parent in after), resources=resources)
-        folder = jobfile.write(job, Execution(runs=str(self.runs), betons=""))
+        folder = jobfile.write(job, Runtime(runs=self.runs))
         (folder / "script.txt").write_text("\n".join(script or ("train 1 0",)))
         return job
 

@@ -7,7 +7,6 @@ import torch
 from harness import config, jobfile
 from harness.execute import run_job
 from harness.plan import expand
-from harness.sweep import execution as sweep_execution
 from harness.sweep import make_jobs
 from results.store import Store
 
@@ -30,8 +29,11 @@ class Bench:
         sweep = config.read([*words, f"runs={self.runs}", f"betons={self.betons}", "device=cpu"])
         runs = [run for setting in sweep.settings for run in expand(setting)]
         left = [run for run in runs if self.store.read(run.id) is None]
-        execution = replace(sweep_execution(sweep), checkpoint_s=0.0)
-        return [(job, jobfile.write(job, execution)) for job in make_jobs(left, sweep.config)]
+        runtime = replace(sweep.config.runtime, checkpoint_s=0.0)
+        return [
+            (job, jobfile.write(job, runtime, sweep.images[job.runs[0].data].encoding))
+            for job in make_jobs(left, sweep)
+        ]
 
     def run(self, *words):
         """Do all that is missing; gives back candidates' records by label and seed."""

@@ -14,7 +14,7 @@ import torch
 
 from common.exits import INTERRUPTED
 from common.signals import Stopped
-from harness import checkpoint, execute
+from harness import checkpoint, execute, publisher
 from harness.execute import ParentMissing, run_job
 from loaders import build
 from methods import METHODS, Entry
@@ -210,14 +210,14 @@ def test_a_method_with_a_bug_fails_with_its_words_and_is_tried_again_by_the_next
 
 def test_a_sibling_that_was_whole_before_the_failure_has_none(bench, monkeypatch):
     job, folder = finish_parents(bench, *WORDS)
-    original = execute.evaluate
+    original = publisher.evaluate
 
     def fails_for_the_second(run, *args):
         if run.id == job.runs[1].id:
             raise RuntimeError("no such thing")
         return original(run, *args)
 
-    monkeypatch.setattr(execute, "evaluate", fails_for_the_second)
+    monkeypatch.setattr(publisher, "evaluate", fails_for_the_second)
     with pytest.raises(RuntimeError):
         run_job(folder)
 
@@ -288,14 +288,14 @@ def test_candidates_of_two_old_models_learn_each_from_its_own(bench, other_bench
 
 def test_answers_that_are_no_numbers_end_their_student_alone(bench, monkeypatch):
     """The last step may spoil the weights when every loss was still finite."""
-    trained = execute.evaluate
+    trained = publisher.evaluate
 
     def spoilt(run, network, *arguments):
         if run.method == "mpt-kl":
             network.fc.weight.data.fill_(float("nan"))
         return trained(run, network, *arguments)
 
-    monkeypatch.setattr(execute, "evaluate", spoilt)
+    monkeypatch.setattr(publisher, "evaluate", spoilt)
     records = bench.run(*WORDS)
 
     assert records["none", 0].state == "done"
@@ -355,7 +355,7 @@ def test_a_stop_while_another_process_builds_the_images_is_heeded(bench, tmp_pat
 def test_a_stop_because_another_process_failed_is_that_ones_failure(bench, monkeypatch):
     (job, folder), *_ = bench.jobs(*WORDS)
 
-    def stopped_by_torchrun(*arguments):
+    def stopped_by_torchrun(*arguments, **more):
         said = {"cause": "data", "message": "image 7 is damaged", "log": "log.rank1.txt"}
         (folder / "error.json").write_text(json.dumps(said))
         raise Stopped

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from common.files import digest, locked, write_atomically
-from harness.engine import Normalise, Numerics, predict
+from harness.compute import ComputeConfig
+from harness.engine import Normalise, predict
 from harness.models import backbone
 from harness.plan import Model
 from loaders.batches import Batch, Feed
@@ -85,9 +86,9 @@ class _Reported:
 
 
 def _compute(model: Model, feed: Feed, weights: Path | None, device: torch.device) -> NDArray[np.float32]:
-    numerics = Numerics(device=device)  # fp32: others will use these numbers
-    network = numerics.place(backbone(model, weights))
-    answers, _, indices = predict(network, feed, Normalise(MEAN, STD, numerics), numerics)
+    compute = ComputeConfig(device=device)  # fp32: others will use these numbers
+    network = compute.place(backbone(model, weights))
+    answers, _, indices = predict(network, feed, Normalise(MEAN, STD, compute), compute)
     assert torch.equal(indices, torch.arange(len(indices))), "evaluation is in sample order"
     return answers.numpy()
 

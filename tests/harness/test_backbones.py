@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from common.signals import Stopped
-from harness import config, features, models
+from harness import backbones, config, models
 from harness.plan import Model, expand
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS
@@ -48,8 +48,8 @@ def test_heads_are_trained_on_features_that_are_computed_once(bench, weights, pi
     source = ("dataset=folder", f"data={pictures}", "arch=vit_b_32", f"weights={weights}")
     words = (*source, "seeds=0", "epochs=3", "batch_size=8", "methods=none,mpt-lm")
     computed = []
-    original = features._compute
-    monkeypatch.setattr(features, "_compute", lambda *args: computed.append(args) or original(*args))
+    original = backbones._compute
+    monkeypatch.setattr(backbones, "_compute", lambda *args: computed.append(args) or original(*args))
 
     records = bench.run(*words)
 
@@ -60,16 +60,16 @@ def test_heads_are_trained_on_features_that_are_computed_once(bench, weights, pi
 
 def test_a_damaged_cache_is_computed_again(tmp_path):
     path = tmp_path / "x.npy"
-    features._write(path, np.ones((2, 3), np.float32))
-    assert np.array_equal(features._read(path), np.ones((2, 3)))
+    backbones._write(path, np.ones((2, 3), np.float32))
+    assert np.array_equal(backbones._read(path), np.ones((2, 3)))
 
     path.write_bytes(path.read_bytes()[:-1])
 
-    assert features._read(path) is None
+    assert backbones._read(path) is None
 
 
 def test_computing_features_tells_how_far_it_is_and_may_be_ended(betons, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "backbone", lambda model, weights: torch.nn.Flatten())
+    monkeypatch.setattr(backbones, "backbone", lambda model, weights: torch.nn.Flatten())
     said = []
 
     def report(message):
@@ -78,7 +78,7 @@ def test_computing_features_tells_how_far_it_is_and_may_be_ended(betons, tmp_pat
             raise Stopped
 
     with pytest.raises(Stopped):
-        features.features(
+        backbones.features(
             VIT,
             ensure_beton(DATASETS["digits"], "test", betons=betons),
             DATASETS["digits"],
@@ -99,7 +99,7 @@ def test_weights_that_have_changed_since_the_plan_are_refused(tmp_path):
     digest = hashlib.sha256(b"no weights").hexdigest()
     with pytest.raises(ValueError, match=r"weights\.pt: not a file of weights"):
         models.backbone(replace(VIT, weights=f"sha256-{digest}"), path)
-    with pytest.raises(ValueError, match="another than when the run was planned"):
+    with pytest.raises(ValueError, match="has changed since the run was planned"):
         models.backbone(replace(VIT, weights="sha256-" + "0" * 64), path)
 
 
