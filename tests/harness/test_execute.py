@@ -113,27 +113,13 @@ def test_a_cohort_gives_what_jobs_of_one_give(bench, other_bench):
         assert all(torch.equal(value, others[name]) for name, value in weights.items())
 
 
-def stop_after(monkeypatch, steps):
-    """A signal arrives after so many steps."""
-    original = execute.Cohort.train
-
-    def train(self):
-        for done, position in enumerate(original(self), start=1):
-            if done == steps:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield position
-
-    monkeypatch.setattr(execute.Cohort, "train", train)
-
-
 @pytest.mark.parametrize("steps", [1, 6, 9])
 def test_a_signal_leaves_a_checkpoint_and_the_next_call_ends_as_if_never_stopped(
-    bench, other_bench, monkeypatch, steps
+    bench, other_bench, stop_after, steps
 ):
     expected = other_bench.run(*WORDS)
     _, folder = finish_parents(bench, *WORDS)
-    with monkeypatch.context() as patch:
-        stop_after(patch, steps)
+    with stop_after(steps):
         assert run_job(folder) == INTERRUPTED
 
     stopped = [run for run in bench.plan(*WORDS) if run.role == "candidate"]
@@ -147,10 +133,9 @@ def test_a_signal_leaves_a_checkpoint_and_the_next_call_ends_as_if_never_stopped
         assert bench.store.history(record) == other_bench.store.history(expected[key])
 
 
-def test_a_member_without_the_others_checkpoint_sends_the_cohort_back_to_the_start(bench, monkeypatch):
+def test_a_member_without_the_others_checkpoint_sends_the_cohort_back_to_the_start(bench, stop_after):
     job, folder = finish_parents(bench, *WORDS)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 7)
+    with stop_after(7):
         run_job(folder)
     checkpoint.remove(bench.store.folder(job.runs[0].id))
 
