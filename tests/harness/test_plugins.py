@@ -208,7 +208,10 @@ def test_betons_of_a_plugins_dataset_can_be_built_ahead(module):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("import no_such_thing", "plugins=broken: could not be imported (ModuleNotFoundError: No module named"),
+        (
+            "import no_such_thing",
+            "plugins=broken: could not be imported (ModuleNotFoundError: No module named",
+        ),
         ("1 / 0", "plugins=broken: could not be imported (ZeroDivisionError: division by zero)"),
         ("", "plugins=broken: it has no mapping named METHODS, DATASETS, ARCHITECTURES"),
         ("METHODS = {'x': 1}", "plugins=broken: method 'x' is not a methods.Entry"),
