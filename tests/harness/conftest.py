@@ -1,3 +1,7 @@
+import contextlib
+import io
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,6 +9,7 @@ import pytest
 import torch
 
 from harness import config, jobfile
+from harness.engine import Cohort
 from harness.execute import run_job
 from harness.plan import expand
 from harness.sweep import make_jobs
@@ -35,6 +40,10 @@ class Bench:
             for job in make_jobs(left, sweep)
         ]
 
+    def do(self, folder):
+        """Exit code of the job in `folder`."""
+        return run_job(folder)
+
     def run(self, *words):
         """Do all that is missing; gives back candidates' records by label and seed."""
         for _, folder in self.jobs(*words):
@@ -47,8 +56,6 @@ class Bench:
 
     def weights(self, record):
         """The final weights of a done run, by name."""
-        import io
-
         return torch.load(io.BytesIO(self.store.content(record, "weights")), weights_only=True)
 
 
@@ -65,3 +72,24 @@ def bench(tmp_path, betons):
 @pytest.fixture
 def other_bench(tmp_path, betons):
     return Bench(tmp_path / "other-runs", betons)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """A context in which a signal arrives after so many steps of training."""
+
+    @contextlib.contextmanager
+    def stopping(steps):
+        original = Cohort.train
+
+        def train(self):
+            for done, position in enumerate(original(self), start=1):
+                if done == steps:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield position
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Cohort, "train", train)
+            yield
+
+    return stopping

@@ -48,8 +48,8 @@ def test_heads_are_trained_on_features_that_are_computed_once(bench, weights, pi
     source = ("dataset=folder", f"data={pictures}", "arch=vit_b_32", f"weights={weights}")
     words = (*source, "seeds=0", "epochs=3", "batch_size=8", "methods=none,mpt-lm")
     computed = []
-    original = backbones._compute
-    monkeypatch.setattr(backbones, "_compute", lambda *args: computed.append(args) or original(*args))
+    original = backbones.backbone
+    monkeypatch.setattr(backbones, "backbone", lambda *args: computed.append(args) or original(*args))
 
     records = bench.run(*words)
 
@@ -58,27 +58,17 @@ def test_heads_are_trained_on_features_that_are_computed_once(bench, weights, pi
     assert set(bench.weights(records["mpt-lm", 0])) == {"fc.weight", "fc.bias"}
 
 
-def test_a_damaged_cache_is_computed_again(tmp_path):
-    path = tmp_path / "x.npy"
-    backbones._write(path, np.ones((2, 3), np.float32))
-    assert np.array_equal(backbones._read(path), np.ones((2, 3)))
+@pytest.fixture
+def flattened(betons, tmp_path, monkeypatch):
+    """A function that makes features of the digits by flattening them, and the models it was asked for."""
+    computed = []
 
-    path.write_bytes(path.read_bytes()[:-1])
+    def backbone(model, weights):
+        computed.append(model)
+        return torch.nn.Flatten()
 
-    assert backbones._read(path) is None
-
-
-def test_computing_features_tells_how_far_it_is_and_may_be_ended(betons, tmp_path, monkeypatch):
-    monkeypatch.setattr(backbones, "backbone", lambda model, weights: torch.nn.Flatten())
-    said = []
-
-    def report(message):
-        said.append(message)
-        if "256 of" in message:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        backbones.features(
+    def compute(report=lambda message: None):
+        return backbones.features(
             VIT,
             ensure_beton(DATASETS["digits"], "test", betons=betons),
             DATASETS["digits"],
@@ -88,6 +78,34 @@ def test_computing_features_tells_how_far_it_is_and_may_be_ended(betons, tmp_pat
             workers=1,
             report=report,
         )
+
+    monkeypatch.setattr(backbones, "backbone", backbone)
+    return compute, computed
+
+
+def test_a_damaged_cache_is_computed_again(flattened, tmp_path):
+    compute, computed = flattened
+    first, again = compute(), compute()
+    assert len(computed) == 1
+    assert np.array_equal(first, again)
+    (path,) = tmp_path.glob("*.npy")
+    path.write_bytes(path.read_bytes()[:-1])
+
+    assert np.array_equal(compute(), first)
+    assert len(computed) == 2
+
+
+def test_computing_features_tells_how_far_it_is_and_may_be_ended(flattened, tmp_path):
+    compute, _ = flattened
+    said = []
+
+    def report(message):
+        said.append(message)
+        if "256 of" in message:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        compute(report)
 
     assert said[0] == "features of test images by vit_b_32: 0 of 1497"
     assert not list(tmp_path.glob("*.npy"))

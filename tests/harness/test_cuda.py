@@ -93,7 +93,7 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(betons, deterministic)
         if position == Position(epoch=1, batch=3):
             break
     second = cohort(betons, ["pct-kl"], position=first.position)
-    second.students[0].load(checkpoint._copy(first.students[0].state()))
+    second.students[0].load(checkpoint.copy_to_cpu(first.students[0].state()))
     for _ in second.train():
         pass
     assert torch.equal(weights(second.students[0]), weights(whole))
@@ -104,7 +104,7 @@ def test_a_checkpoint_of_the_cpu_goes_on_on_a_gpu_in_any_precision(betons):
     next(first.train())
     for precision in ("fp32", "bf16", "fp16"):
         second = cohort(betons, ["none"], compute=replace(CUDA, precision=precision), position=first.position)
-        second.students[0].load(checkpoint._copy(first.students[0].state()))
+        second.students[0].load(checkpoint.copy_to_cpu(first.students[0].state()))
         for _ in second.train():
             pass
         assert second.students[0].diverged_at is None
