@@ -19,6 +19,9 @@ from typing import Any, TypeVar
 
 from common.text import nearest
 
+GROUPS = ("negative_flips.methods", "negative_flips.datasets", "negative_flips.architectures")
+"""Of entry points."""
+
 Entry = TypeVar("Entry")
 
 
@@ -134,6 +137,12 @@ def load_plugins(
         for registry, entries in found:
             for entry_name, entry in (entries or {}).items():
                 registry.add(entry_name, entry, f"plugins={name}")
+
+
+def plugin_versions() -> dict[str, str]:
+    """Versions of the installed packages that add entries, by name."""
+    points = (point for group in GROUPS for point in entry_points(group=group))
+    return {point.dist.name: point.dist.version for point in points if point.dist}
 
 
 def plugin_folders(modules: Iterable[str]) -> tuple[str, ...]:

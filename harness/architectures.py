@@ -15,6 +15,7 @@ from harness.torchvision_table import TORCHVISION, Figures
 
 TIMM = "timm:"
 BOTH_STEMS = ("imagenet", "cifar")
+CIFAR_STEM_FACTOR = 15  # the 3x3 stem without pooling, against the 7x7 stem with it, on the same image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,6 @@ class Architecture:
         side = self.size if self.fixed_size else image_size
         factor = CIFAR_STEM_FACTOR if stem == "cifar" and "imagenet" in self.stems else 1
         return 2 * self.gflops * factor * (side / self.size) ** 2
-
-
-CIFAR_STEM_FACTOR = 15  # the 3x3 stem without pooling, against the 7x7 stem with it, on the same image
 
 
 def _of_torchvision(name: str, figures: Figures) -> Architecture:
@@ -120,16 +118,21 @@ def _of_timm(name: str) -> Architecture | None:
     return described
 
 
+_LISTED = {
+    "resnet8": RESNET8,
+    "resnet18": _of_torchvision("resnet18", TORCHVISION["resnet18"]),
+    "resnet50": _of_torchvision("resnet50", TORCHVISION["resnet50"]),
+    "vit_b_32": VIT_B_32,
+}
+FURTHER_TORCHVISION = {
+    name: _of_torchvision(name, figures) for name, figures in TORCHVISION.items() if name not in _LISTED
+}
+"""Those that have no entry of their own above."""
+
 ARCHITECTURES: Registry[Architecture] = Registry(
     Architecture,
     "architecture",
     attribute="ARCHITECTURES",
-    builtin={
-        "resnet8": RESNET8,
-        "resnet18": _of_torchvision("resnet18", TORCHVISION["resnet18"]),
-        "resnet50": _of_torchvision("resnet50", TORCHVISION["resnet50"]),
-        "vit_b_32": VIT_B_32,
-    }
-    | {name: _of_torchvision(name, figures) for name, figures in TORCHVISION.items() if name != "vit_b_32"},
+    builtin=_LISTED | FURTHER_TORCHVISION,
     resolve=_of_timm,
 )

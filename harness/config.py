@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from common import cli
 from common.text import nearest
 from harness import experiments, plugins
-from harness.architectures import ARCHITECTURES, Architecture
+from harness.architectures import ARCHITECTURES, FURTHER_TORCHVISION
 from harness.plan import Model, Setting, Split, Variant
 from harness.recipes import Recipe, draws, recipe_for
 from harness.settings import DispatchConfig, Runtime, SweepConfig, refuse_repeats
@@ -226,8 +226,7 @@ def print_help(argv: Sequence[str]) -> None:
         ValueError: a plugin that cannot be imported.
     """
     load_plugins(cli.split(word for word in argv if word not in cli.HELP_WORDS))
-    own = {name: entry for name, entry in ARCHITECTURES.items() if not _is_torchvisions(entry, name)}
-    torchvisions = ", ".join(name for name in ARCHITECTURES if name not in own)
+    own = {name: entry for name, entry in ARCHITECTURES.items() if name not in FURTHER_TORCHVISION}
     cli.print_help(
         SweepConfig,
         prog="python -m harness.sweep",
@@ -248,16 +247,12 @@ def print_help(argv: Sequence[str]) -> None:
                 "Architectures",
                 [
                     *((name, f"{e.summary}; stem {', '.join(e.stems)}") for name, e in own.items()),
-                    ("torchvision's", torchvisions),
+                    ("torchvision's", ", ".join(FURTHER_TORCHVISION)),
                     ("timm:NAME", "any classifier of timm, where that is installed"),
                 ],
             ),
         ],
     )
-
-
-def _is_torchvisions(entry: Architecture, name: str) -> bool:
-    return entry.summary == f"torchvision's {name}"
 
 
 def _experiment_text(name: str) -> str:

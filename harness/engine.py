@@ -307,8 +307,12 @@ def drawn_from(*key: int, device: torch.device) -> Iterator[None]:
     So a resumed run draws what an uninterrupted one does, and a cohort what its members do alone.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
-        torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+    seed = int.from_bytes(digest, "little") >> 1
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds every kind of device, and is slow
+        if cuda:
+            torch.cuda.manual_seed(seed)
         yield
 
 

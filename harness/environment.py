@@ -1,4 +1,4 @@
-"""Where a record comes from: versions, device, host, and the state of the code."""
+"""Where a record comes from: versions, device, host, and the code's commit."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from common import code
+from common.registry import plugin_versions
 
 PACKAGES = ("torchvision", "numpy", "ffcv", "numba")
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """What a record says of the machine and the software."""
+    """What a record says about the machine and the software."""
     sha, _, dirty = code.commit().partition("+")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
     return {
@@ -27,6 +28,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "versions": {
             "torch": str(torch.__version__),  # with the build's CUDA version
             **{package: importlib.metadata.version(package) for package in PACKAGES},
+            **plugin_versions(),
         },
         "git_sha": sha,
         "git_dirty": bool(dirty),

@@ -64,8 +64,10 @@ def run_job(folder: Path) -> int:
             contextlib.suppress(Stopped),
             failures_recorded(attempts, store, JobFolder(folder), progress, world),
         ):
-            work = _Work(missing, attempts, runtime, encoding, store, progress, world, job.resources.cpus)
-            finished = work.do(stop)
+            runner = _JobRunner(
+                missing, attempts, runtime, encoding, store, progress, world, job.resources.cpus
+            )
+            finished = runner.run(stop)
         progress.say(state="done" if finished else "stopped")
         return DONE if finished else INTERRUPTED
 
@@ -86,8 +88,8 @@ def _lock(held: ExitStack, job: Job, store: Store, stop: StopSignals, progress: 
     return not stop.asked
 
 
-class _Work:
-    """The runs of a Job that have no record yet."""
+class _JobRunner:
+    """Brings together what trains and publishes those runs of a Job that have no record yet."""
 
     def __init__(
         self,
@@ -111,7 +113,7 @@ class _Work:
         self._orphans: list[ParentMissing] = []
         self._runs = [run for run in runs if self._has_parents(run)]
 
-    def do(self, stop: StopSignals) -> bool:
+    def run(self, stop: StopSignals) -> bool:
         """Train and publish; False when told to stop.
 
         Raises:

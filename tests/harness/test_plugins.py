@@ -13,6 +13,7 @@ from harness import config, jobfile, sweep
 from harness.plan import expand
 from loaders.datasets import DATASETS, Dataset
 from methods import METHODS, Entry
+from results.store import Store
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = '''
@@ -154,6 +155,9 @@ def test_an_installed_packages_entries_train_in_worker_processes(installed, tmp_
         "none", "scaled[factor=1]", "scaled[factor=4]"
     ]  # fmt: skip
     assert "blobs: tiny" in done.stdout
+    assert {
+        record.environment["versions"]["flips-example"] for record in Store(tmp_path / "runs").records()
+    } == {"1.0"}
 
 
 def test_the_help_lists_an_installed_packages_entries_and_all_stays_the_papers_eight(installed, tmp_path):
