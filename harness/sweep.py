@@ -20,10 +20,10 @@ from harness.config import Sweep, SweepConfig
 from harness.experiments import find
 from harness.plan import Job, Resources, Run, Setting, expand, group
 from loaders.datasets import DATASETS, require_files, train_count
-from results.board import comparisons
-from results.grid import show
+from results.comparisons import comparisons
 from results.leaderboard import tables
 from results.store import Store
+from results.tables import show
 from slurm import profile
 from slurm.dispatch import dispatch, has_gpus
 
@@ -82,7 +82,7 @@ def _draw(asked: SweepConfig, store: Store, expected: Sequence[dict[str, Any]], 
     if name is None:
         return
     from results import paper_figures  # matplotlib, which tables do without
-    from results.style import save
+    from results.figure_style import save
 
     folder = asked.runs / "figures"
     folder.mkdir(exist_ok=True)

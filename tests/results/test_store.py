@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from store_making import FINISHED, diverge, finish, plan
 
 from common.files import remove_leftovers, replacing
-from results.store import SCHEMA, BrokenRecord, Failure, Record, StaleAttempt, Store
+from results.store import BrokenRecord, Failure, Record, StaleAttempt, Store
+from results.store.records import SCHEMA
+from tests.results.store_making import FINISHED, diverge, finish, plan
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -156,7 +157,7 @@ def test_a_record_that_a_newer_attempt_writes_meanwhile_stays(store, run, monkey
             finish(store, run)
         return replacing(path)
 
-    monkeypatch.setattr("results.store.replacing", overtaken)
+    monkeypatch.setattr("results.store.attempts.replacing", overtaken)
     with pytest.raises(StaleAttempt):
         stale.write("record.json", b"a record of old")
     assert store.read(run.id).attempt == 2
