@@ -55,7 +55,7 @@ class Record:
     images_per_s: Number | None = None
     peak_memory_bytes: Count | None = None
     environment: Mapping[str, Value] = field(default_factory=dict)
-    """Versions, device, host, git commit."""
+    """Versions, device, host, git commit; values, or lists or dicts of values."""
     attempt: Count
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of each file beside the record, by file name."""
@@ -71,8 +71,7 @@ class Record:
     @property
     def class_names(self) -> list[str] | None:
         """Names of the classes, by position in the class order; None where the record has none."""
-        names: list[str] | None = msgspec.convert(self.environment, _KnownEnvironment).class_names
-        return names
+        return msgspec.convert(self.environment, _KnownEnvironment).class_names
 
     @property
     def processes(self) -> int:
@@ -89,7 +88,7 @@ class Record:
         Raises:
             BrokenRecord: a value that cannot be read back, such as a metric that is not finite.
         """
-        content = msgspec.json.format(_encode(asdict(self) | {"schema": SCHEMA}), indent=1)
+        content = _encode(asdict(self) | {"schema": SCHEMA})
         rest = b'",' + content.removeprefix(b"{")
         data = SEAL_START + digest(rest).encode() + rest
         type(self).from_bytes(data)
@@ -130,7 +129,7 @@ class Failure:
 
     def to_bytes(self) -> bytes:
         """The content of failure.json."""
-        return msgspec.json.format(_encode(asdict(self)), indent=1)
+        return _encode(asdict(self))
 
     @staticmethod
     def from_bytes(data: bytes) -> Failure:
@@ -148,7 +147,7 @@ Epoch = Mapping[str, Number | None]
 
 def history_to_bytes(history: Sequence[Epoch]) -> bytes:
     """The content of history.json; a NaN or an infinity becomes null."""
-    return _encode(history)
+    return msgspec.json.encode(history)
 
 
 def history_from_bytes(data: bytes) -> Sequence[Epoch]:
@@ -250,10 +249,11 @@ def _decode(data: bytes, decoder: msgspec.json.Decoder[Decoded]) -> Decoded:
 
 
 def _encode(value: object) -> bytes:
+    """JSON with one field per line; a NaN or an infinity becomes null."""
     try:
-        return msgspec.json.encode(value)
+        return msgspec.json.format(msgspec.json.encode(value), indent=1)
     except UnicodeEncodeError:  # a lone surrogate: written as an escape, for `_decode`
-        return json.dumps(value, allow_nan=False).encode()
+        return json.dumps(value, indent=1, allow_nan=False).encode()
 
 
 def _refuse(constant: str) -> NoReturn:
