@@ -17,8 +17,7 @@ from harness.engine import predict
 from harness.models import classifier
 from harness.plan import Run
 from results import metrics
-from results.gallery import Gallery, worst_flips
-from results.paper_figures import Embeddings
+from results.artifacts import Embeddings, Gallery, worst_flips
 from results.predictions import Predictions
 
 

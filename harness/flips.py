@@ -55,7 +55,7 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
     "report": Subcommand(
         module="results.report", summary="write one HTML page with tables, figures and flipped images"
     ),
-    "store": Subcommand(module="results.archive", summary="verify, export or import records"),
+    "store": Subcommand(module="results.store.__main__", summary="verify, export or import records"),
     "status": Subcommand(module="slurm.status", summary="show the jobs submitted to SLURM"),
     "logs": Subcommand(module="slurm.logs", summary="print the end of a run's log"),
     "cancel": Subcommand(module="slurm.cancel", summary="cancel the jobs submitted to SLURM"),

@@ -26,10 +26,10 @@ from harness.experiments import find
 from harness.plan import Job, Role, Run, Setting, expand, group
 from harness.settings import Runtime, SweepConfig
 from loaders.datasets import DATASETS, PART_FOLDERS, require_files
-from results.board import comparisons
-from results.grid import show
+from results.comparisons import comparisons
 from results.leaderboard import tables
 from results.store import Store
+from results.tables import show
 from slurm import profile
 
 CTRL_C = 130
@@ -87,7 +87,7 @@ def _draw(asked: SweepConfig, store: Store, expected: Sequence[dict[str, Any]], 
     if name is None:
         return
     from results import paper_figures  # matplotlib, which tables do without
-    from results.style import save
+    from results.figure_style import save
 
     folder = RecordsFolder(asked.runtime.runs).figures
     folder.mkdir(exist_ok=True)

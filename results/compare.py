@@ -19,11 +19,12 @@ from rich.text import Text
 
 from common.cli import command, parse
 from common.files import write_atomically
+from common.text import printable
 from results.gate import EXIT_CODES, Caps, Check, Verdict, cells_of, check, overall, rel_nfr_interval
-from results.grid import Cell, Grid, as_csv, printable, show
 from results.metrics import METRICS, compare, pair
 from results.reading import Update, pair_files, plain_id, read, read_lines
 from results.statistics import binomial_interval, mcnemar
+from results.tables import Cell, Table, as_csv, show
 
 _WRITTEN = ("flips", "json", "junit")
 STYLES = {"PASS": "bold green", "FAIL": "bold red", "UNDECIDED": "bold yellow"}
@@ -243,7 +244,7 @@ def _print(comparison: Comparison, most: int, console: Console) -> None:
         console.print(Text.assemble((f"{comparison.verdict:9}", STYLES[comparison.verdict]), " overall"))
 
 
-def _metrics_grid(comparison: Comparison, document: dict[str, Any]) -> Grid:
+def _metrics_grid(comparison: Comparison, document: dict[str, Any]) -> Table:
     update, metrics = comparison.update, comparison.metrics
     intervals = {"nfr": document["nfr_interval"], "rel_nfr": document["rel_nfr_interval"]}
     rows = []
@@ -259,7 +260,7 @@ def _metrics_grid(comparison: Comparison, document: dict[str, Any]) -> Grid:
         f"{document['positive_flips']} positive, McNemar p = {document['mcnemar_p']:.3g}"
     )
     left_out = f"{update.left_out} samples of the old file are of no old class and left out."
-    return Grid(
+    return Table(
         title="From the old model to the new one",
         header=("", "", "95 % interval"),
         rows=tuple(rows),
@@ -267,14 +268,14 @@ def _metrics_grid(comparison: Comparison, document: dict[str, Any]) -> Grid:
     )
 
 
-def _rows_grid(title: str, rows: list[dict[str, Any]], most: int) -> Grid:
+def _rows_grid(title: str, rows: list[dict[str, Any]], most: int) -> Table:
     def text(name: str, value: Any) -> str:
         if isinstance(value, float):
             return f"{value:.3f}" if "confidence" in name else f"{value:.1%}"
         return str(value)
 
     more = (f"... and {len(rows) - most} more",) if len(rows) > most else ()
-    return Grid(
+    return Table(
         title=title,
         header=tuple(name.replace("_", " ") for name in rows[0] if name != "flip"),
         rows=tuple(

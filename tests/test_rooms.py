@@ -87,7 +87,6 @@ def test_no_room_imports_from_a_room_above_it():
         assert all(above.index(other) < above.index(room) for other in rooms), room
 
 
-@pytest.mark.xfail(reason="results are being restructured")
 def test_no_files_import_each_other_in_a_circle():
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

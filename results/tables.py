@@ -1,4 +1,6 @@
-"""A table as text with emphasis, and its four looks: terminal, Markdown, LaTeX, and rows of raw numbers."""
+"""A table of text cells, and its output formats: terminal, Markdown, LaTeX; and CSV of raw values."""
+
+from __future__ import annotations
 
 import csv
 import io
@@ -11,41 +13,43 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from common.text import printable
+
 Emphasis = Literal["", "best", "second"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in a cell; never read as markup of any kind."""
+    """The text of a cell, which is never read as markup, and its emphasis."""
 
     text: str
     emphasis: Emphasis = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Grid:
+class Table:
     """One table. The first column holds names, the others numbers."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     rules: frozenset[int] = frozenset()
-    """Numbers of the rows that a rule follows."""
+    """Indices of the rows that a horizontal rule follows."""
     footer: tuple[str, ...] = ()
 
 
-def show(grids: Iterable[Grid], console: Console) -> None:
-    """Print tables on a terminal or into a pipe; a table that is wider than that is not cut."""
-    for grid in grids:
-        notes = [Text(printable(line), "dim") for line in grid.footer]
-        lines = [Text(printable(grid.title), "bold"), *_lines(grid), *notes, Text()]
+def show(tables: Iterable[Table], console: Console) -> None:
+    """Print tables on a terminal or into a pipe; wide tables are not cut."""
+    for table in tables:
+        notes = [Text(printable(line), "dim") for line in table.footer]
+        lines = [Text(printable(table.title), "bold"), *_lines(table), *notes, Text()]
         console.print(Text("\n").join(lines), soft_wrap=True)
 
 
-def _lines(grid: Grid) -> list[Text]:
-    """Not a table of rich's: forty of those take longer than all the rest of a command."""
+def _lines(table: Table) -> list[Text]:
+    """The lines of a table. Not rich's own: forty of those take longer than the rest of a command."""
     styles = {"": "", "best": "bold", "second": "underline"}
-    rows = [tuple(Cell(name) for name in grid.header), *grid.rows]
+    rows = [tuple(Cell(name) for name in table.header), *table.rows]
     rows = [tuple(Cell(printable(cell.text), cell.emphasis) for cell in row) for row in rows]
     widths = [max(cell_len(cell.text) for cell in column) for column in zip(*rows, strict=True)]
     rule = Text("─" * (sum(widths) + 2 * (len(widths) - 1)))
@@ -57,11 +61,11 @@ def _lines(grid: Grid) -> list[Text]:
             line.append(gap if position else "").append(cell.text, styles[cell.emphasis])
             line.append("  " if position else gap + "  ")
         line.rstrip()
-        lines += [line, rule] if number == -1 or number in grid.rules else [line]
+        lines += [line, rule] if number == -1 or number in table.rules else [line]
     return lines
 
 
-def markdown(grids: Iterable[Grid]) -> str:
+def markdown(tables: Iterable[Table]) -> str:
     """GitHub's Markdown."""
     marks = {"": "{}", "best": "**{}**", "second": "<u>{}</u>"}
 
@@ -69,37 +73,37 @@ def markdown(grids: Iterable[Grid]) -> str:
         return f"| {' | '.join(cells)} |"
 
     parts = []
-    for grid in grids:
-        rows = [[marks[cell.emphasis].format(_in_markdown(cell.text)) for cell in row] for row in grid.rows]
-        rule = ["---", *["---:"] * (len(grid.header) - 1)]
-        lines = [line([_in_markdown(name) for name in grid.header]), line(rule), *map(line, rows)]
-        notes = "<br>\n".join(_in_markdown(note) for note in grid.footer)
-        parts.append(f"### {_in_markdown(grid.title)}\n\n" + "\n".join(lines) + f"\n\n{notes}\n")
+    for table in tables:
+        rows = [[marks[cell.emphasis].format(_in_markdown(cell.text)) for cell in row] for row in table.rows]
+        rule = ["---", *["---:"] * (len(table.header) - 1)]
+        lines = [line([_in_markdown(name) for name in table.header]), line(rule), *map(line, rows)]
+        notes = "<br>\n".join(_in_markdown(note) for note in table.footer)
+        parts.append(f"### {_in_markdown(table.title)}\n\n" + "\n".join(lines) + f"\n\n{notes}\n")
     return "\n".join(parts)
 
 
-def latex(grids: Iterable[Grid]) -> str:
+def latex(tables: Iterable[Table]) -> str:
     """Tables for LaTeX with the package booktabs."""
     marks = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
     parts = []
-    for grid in grids:
+    for table in tables:
         lines = [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_in_latex(grid.title)}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}",
+            rf"\caption{{{_in_latex(table.title)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
             r"\toprule",
-            " & ".join(_in_latex(name) for name in grid.header) + r" \\",
+            " & ".join(_in_latex(name) for name in table.header) + r" \\",
             r"\midrule",
         ]
-        for number, row in enumerate(grid.rows):
+        for number, row in enumerate(table.rows):
             lines.append(" & ".join(marks[c.emphasis].format(_in_latex(c.text)) for c in row) + r" \\")
-            if number in grid.rules and number + 1 < len(grid.rows):
+            if number in table.rules and number + 1 < len(table.rows):
                 lines.append(r"\midrule")
         lines += [
             r"\bottomrule",
             r"\end{tabular}",
-            *(f"% {' '.join(note.split())}" for note in grid.footer),
+            *(f"% {' '.join(note.split())}" for note in table.footer),
             r"\end{table}",
             "",
         ]
@@ -118,13 +122,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def printable(text: str) -> str:
-    """`text` without what would steer a terminal or is no part of XML, such as escape sequences."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def harmless(value: Any) -> Any:
-    """`value` for a CSV cell: text that begins like a formula is quoted so that it stays text."""
+    """`value` for a CSV cell: text that begins like a formula gets a quote, so that it stays text."""
     if not isinstance(value, str):
         return value
     text = "".join(c if c.isprintable() or c in "\t\r\n" else "?" for c in value)

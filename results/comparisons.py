@@ -1,4 +1,6 @@
-"""From records and the runs that were asked for to what a table shows: rows over seeds, holes included."""
+"""What a table shows, from records and the runs that were asked for: rows over seeds, with missing runs."""
+
+from __future__ import annotations
 
 import json
 import math
@@ -11,17 +13,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from results.store import BrokenRecord, Failure, Record, Store, check_run
+import msgspec
+
+from common.paths import RecordsFolder, RunFolder
+from results.store import BrokenRecord, Failure, Record, RunContent, Store
+from results.store.records import check_run
 
 BASELINE = "none"
 """Label of No Treatment, which all methods are compared with."""
-Run = Mapping[str, Any]
-"""Content of a Run, with its "id" and "label"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Hole:
-    """A run that was asked for and gives no number."""
+class MissingRun:
+    """A run that was asked for and has no numbers."""
 
     seed: int
     state: Literal["missing", "failed", "diverged"]
@@ -39,8 +43,8 @@ class Summary:
     std: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Summary | None":
-        """Of the values of the seeds; None where there are none."""
+    def of(cls, values: Sequence[float]) -> Summary | None:
+        """Summary of one value per seed; None where there are none."""
         if not values:
             return None
         mean = math.fsum(values) / len(values)
@@ -56,17 +60,17 @@ class Row:
     method: str
     records: Mapping[int, Record]
     """Done runs, by seed."""
-    holes: tuple[Hole, ...]
+    missing: tuple[MissingRun, ...]
 
     @property
     def seeds(self) -> int:
         """How many seeds were asked for."""
-        return len(self.records) + len(self.holes)
+        return len(self.records) + len(self.missing)
 
     @property
-    def whole(self) -> bool:
-        """Whether every seed has given its numbers; only then is the row ranked."""
-        return bool(self.records) and not self.holes
+    def complete(self) -> bool:
+        """Whether every seed has its numbers; only then is the row ranked."""
+        return bool(self.records) and not self.missing
 
     def summary(self, metric: str) -> Summary | None:
         """A metric over the seeds that have it; None where none has."""
@@ -76,40 +80,45 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """One table's worth: an old model and the methods that update it, all else being equal."""
+    """The content of one table: an old model and the methods that update it, all else being equal."""
 
-    apart: str = ""
-    """What else tells it from another comparison of the same title and recipe."""
+    distinction: str = ""
+    """What tells it from another comparison with the same title and recipe."""
 
     dataset: str
     old: Row
     candidates: tuple[Row, ...]
     references: tuple[Record, ...]
-    candidate_run: Run
-    old_run: Run | None
+    candidate_run: RunContent
+    old_run: RunContent | None
 
     @cached_property
     def title(self) -> str:
         """Dataset, models and classes: `digits: resnet8 (cifar stem) -> ..., 5 of 10 classes old`."""
         split = self.candidate_run["split"]
         old = _model(self.old_run["model"]) if self.old_run else "old model"
-        words = [f"{self.dataset}: {old} -> {_model(self.candidate_run['model'])}"]
-        words.append(f"{split['old_classes']} of {split['classes']} classes old")
+        parts = [f"{self.dataset}: {old} -> {_model(self.candidate_run['model'])}"]
+        parts.append(f"{split['old_classes']} of {split['classes']} classes old")
         if split["class_order"] is not None:
-            words.append(f"class order {split['class_order']}")
+            parts.append(f"class order {split['class_order']}")
         if self.old_run and self.old_run["split"]["old_data"] != 1:
-            words.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
-        if self.apart:
-            words.append(self.apart)
-        return ", ".join(words)
+            parts.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
+        if self.distinction:
+            parts.append(self.distinction)
+        return ", ".join(parts)
 
     @cached_property
     def recipe(self) -> str:
         """How the models were trained, as `key=value` words."""
-        new = _words(self.candidate_run["recipe"])
+        new = _key_values(self.candidate_run["recipe"])
         if self.old_run is None or self.old_run["recipe"] == self.candidate_run["recipe"]:
             return new
-        return f"{new}; old model: {_words(self.old_run['recipe'])}"
+        return f"{new}; old model: {_key_values(self.old_run['recipe'])}"
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The old model, then the candidates."""
+        return (self.old, *self.candidates)
 
 
 def value_of(record: Record, metric: str) -> float | None:
@@ -125,23 +134,25 @@ def value_of(record: Record, metric: str) -> float | None:
 
 
 def training_seconds(record: Record) -> float | None:
-    """Seconds of devices that a run took: its share, where it trained with others on one stream."""
+    """Device seconds that a run took: its share, where it trained with others on one stream."""
     seconds = record.timings.get("train_share_s", record.timings.get("train_s"))
-    return None if seconds is None else seconds * record.environment.get("processes", 1)
+    return None if seconds is None else seconds * record.processes
 
 
-def comparisons(store: Store, expected: Iterable[Run]) -> list[Comparison]:
-    """One comparison per setting among the `expected` runs, in their order; reads their records alone."""
+def comparisons(store: Store, expected: Iterable[RunContent]) -> list[Comparison]:
+    """One comparison per setting among the `expected` runs, in their order; reads only their records."""
     runs = {run["id"]: run for run in expected}
     records = {run_id: record for run_id in runs if (record := store.read(run_id)) is not None}
-    return _Known(store=store, runs=runs, records=records).comparisons()
+    return _RunsAndRecords(store=store, runs=runs, records=records).comparisons()
 
 
 def finished_comparisons(runs: Path, dataset: str = "") -> tuple[Store, list[Comparison]]:
-    """The store in a folder, and all of its comparisons (or a dataset's) in which a candidate is done.
+    """The store in a folder, and its comparisons (all, or of a dataset) with at least one done candidate.
 
-    Runs of unfinished jobs are holes; broken records are too, and named on stderr. Raises ValueError
-    where there is nothing to show.
+    Runs of unfinished jobs are missing runs. So are broken records, which are also named on stderr.
+
+    Raises:
+        ValueError: there is nothing to show.
     """
     if not runs.is_dir():
         raise ValueError(f"runs={runs}: no such folder")
@@ -157,7 +168,7 @@ def finished_comparisons(runs: Path, dataset: str = "") -> tuple[Store, list[Com
     ordered = dict(sorted(contents.items(), key=lambda item: _by_name(item[1])))
     found = [
         comparison
-        for comparison in _Known(store=store, runs=ordered, records=records).comparisons()
+        for comparison in _RunsAndRecords(store=store, runs=ordered, records=records).comparisons()
         if dataset in ("", comparison.dataset) and any(row.records for row in comparison.candidates)
     ]
     if not found:
@@ -167,26 +178,26 @@ def finished_comparisons(runs: Path, dataset: str = "") -> tuple[Store, list[Com
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Known:
-    """All that the tables are made of, by run id."""
+class _RunsAndRecords:
+    """What the tables are made of, by run id."""
 
     store: Store
-    runs: Mapping[str, Run]
+    runs: Mapping[str, RunContent]
     records: Mapping[str, Record]
 
     def comparisons(self) -> list[Comparison]:
-        settings: dict[tuple[str, str], list[Run]] = {}
+        settings: dict[tuple[str, str], list[RunContent]] = {}
         for run in self.runs.values():
             if run["role"] == "candidate":
                 settings.setdefault(_setting(run, self.runs), []).append(run)
-        for common, old in list(settings):  # where a damaged record hides the old model, it is the others'
-            homes = [key for key in settings if key[0] == common and key[1] != UNKNOWN]
-            if old == UNKNOWN and len(homes) == 1:
-                settings[homes[0]] += settings.pop((common, old))
-        return _told_apart([self._comparison(candidates) for candidates in settings.values()])
+        for common, old in list(settings):  # a damaged record hides the old model: these join the others
+            same = [key for key in settings if key[0] == common and key[1] != UNKNOWN_OLD_MODEL]
+            if old == UNKNOWN_OLD_MODEL and len(same) == 1:
+                settings[same[0]] += settings.pop((common, old))
+        return _distinguished([self._comparison(candidates) for candidates in settings.values()])
 
-    def _comparison(self, candidates: Sequence[Run]) -> Comparison:
-        rows: dict[str, list[Run]] = {}
+    def _comparison(self, candidates: Sequence[RunContent]) -> Comparison:
+        rows: dict[str, list[RunContent]] = {}
         for run in candidates:
             rows.setdefault(_row_key(run), []).append(run)
         seeds = {run["seed"] for run in candidates}
@@ -201,85 +212,91 @@ class _Known:
             old_run=old_runs[0] if old_runs else None,
         )
 
-    def _row(self, label: str, runs: Sequence[Run], seeds: set[int]) -> Row:
-        """A row of these runs; a seed among `seeds` for which there is none is a hole."""
+    def _row(self, label: str, runs: Sequence[RunContent], seeds: set[int]) -> Row:
+        """A row of these runs; a seed among `seeds` without a run is missing."""
         done: dict[int, Record] = {}
-        lacking = seeds - {run["seed"] for run in runs}
-        holes = [Hole(seed=seed, state="missing", reason="") for seed in lacking]
+        without_run = seeds - {run["seed"] for run in runs}
+        missing = [MissingRun(seed=seed, state="missing", reason="") for seed in without_run]
         for run in runs:
             record = self.records.get(run["id"])
             if record is None:
-                holes.append(self._hole(run))
+                missing.append(self._missing_run(run))
             elif record.state == "diverged":
-                holes.append(Hole(seed=run["seed"], state="diverged", reason=record.reason or ""))
+                missing.append(MissingRun(seed=run["seed"], state="diverged", reason=record.reason or ""))
             else:
                 done[run["seed"]] = record
         return Row(
             label=label,
             method=runs[0]["method"] if runs else BASELINE,
             records=dict(sorted(done.items())),
-            holes=tuple(sorted(holes, key=lambda hole: hole.seed)),
+            missing=tuple(sorted(missing, key=lambda run: run.seed)),
         )
 
-    def _hole(self, run: Run) -> Hole:
+    def _missing_run(self, run: RunContent) -> MissingRun:
         """Why a run has no record: damage, its own failure, or else that of a parent."""
-        if (self.store.folder(run["id"]) / "record.json").exists():
-            return Hole(seed=run["seed"], state="missing", reason="its record is damaged")
+        if RunFolder(self.store.folder(run["id"])).record.exists():
+            return MissingRun(seed=run["seed"], state="missing", reason="its record is damaged")
         if failure := self.store.failure(run["id"]):
-            return Hole(seed=run["seed"], state="failed", reason=_told(failure))
+            return MissingRun(seed=run["seed"], state="failed", reason=_cause_and_log(failure))
         for parent in run["parents"]:
             label = self.runs[parent]["label"] if parent in self.runs else parent
             record = self.records.get(parent)
             if record is None and (failure := self.store.failure(parent)):
-                return Hole(seed=run["seed"], state="missing", reason=f"{label} failed: {_told(failure)}")
+                reason = f"{label} failed: {_cause_and_log(failure)}"
+                return MissingRun(seed=run["seed"], state="missing", reason=reason)
             if record is not None and record.state == "diverged":
-                return Hole(seed=run["seed"], state="missing", reason=f"{label} diverged")
-        return Hole(seed=run["seed"], state="missing", reason="")
+                return MissingRun(seed=run["seed"], state="missing", reason=f"{label} diverged")
+        return MissingRun(seed=run["seed"], state="missing", reason="")
 
-    def _parents(self, candidates: Iterable[Run], role: str) -> list[Run]:
+    def _parents(self, candidates: Iterable[RunContent], role: str) -> list[RunContent]:
         ids = dict.fromkeys(parent for run in candidates for parent in run["parents"])
         known = [self.runs[run_id] for run_id in ids if run_id in self.runs]
         return [run for run in known if run["role"] == role]
 
 
-def _told_apart(found: Sequence[Comparison]) -> list[Comparison]:
-    """Those that would look the same get what they were trained on into the title."""
+def _distinguished(found: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons that would look the same get what they were trained on into the title."""
 
     def looks(comparison: Comparison) -> tuple[str, str]:
         return comparison.title, comparison.recipe
 
-    def apart(run: Run) -> str:
+    def images_and_weights(run: RunContent) -> str:
         weights = run["model"].get("weights")
         return f"images {run['data']}" + (f", weights {weights[:19]}" if weights else "")
 
     many = Counter(map(looks, found))
-    return [replace(c, apart=apart(c.candidate_run)) if many[looks(c)] > 1 else c for c in found]
+    return [
+        replace(comparison, distinction=images_and_weights(comparison.candidate_run))
+        if many[looks(comparison)] > 1
+        else comparison
+        for comparison in found
+    ]
 
 
-def _told(failure: Failure) -> str:
+def _cause_and_log(failure: Failure) -> str:
     first_line = failure.message.strip().partition("\n")[0]
     return f"{failure.cause}: {first_line}" + (f"; log: {failure.log}" if failure.log else "")
 
 
-UNKNOWN = "null"
+UNKNOWN_OLD_MODEL = "null"
 
 
-def _setting(run: Run, runs: Mapping[str, Run]) -> tuple[str, str]:
-    """What candidates of one table have in common: their own setting, and the old model's but its seed."""
+def _setting(run: RunContent, runs: Mapping[str, RunContent]) -> tuple[str, str]:
+    """What candidates of one table have in common: their setting, and that of the old model but its seed."""
     old = runs.get(run["parents"][0]) if run["parents"] else None
     common = [run[name] for name in ("dataset", "data", "split", "model", "recipe")]
     of_old = old and [old[name] for name in ("split", "model", "recipe")]
     return json.dumps(common, sort_keys=True), json.dumps(of_old, sort_keys=True)
 
 
-def _row_key(run: Run) -> str:
+def _row_key(run: RunContent) -> str:
     return json.dumps(
         [run["label"], run["method"], run["hyperparameters"], run["method_version"]], sort_keys=True
     )
 
 
-def _labels(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
-    """Row key -> label; two versions of one method, or two sets of defaults, are told apart by a number."""
+def _labels(rows: Mapping[str, Sequence[RunContent]]) -> dict[str, str]:
+    """Row key -> label; a number tells two versions of one method, or two sets of defaults, apart."""
     labels: dict[str, str] = {}
     for key, runs in rows.items():
         label = runs[0]["label"]
@@ -288,27 +305,35 @@ def _labels(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
     return labels
 
 
-def _by_name(run: Run) -> tuple[Any, ...]:
+def _by_name(run: RunContent) -> tuple[Any, ...]:
     """No Treatment first, then labels with their numbers in order of size: k=2 before k=10."""
     parts = re.split(r"(\d+)", run["label"])
-    label = [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
-    return run["dataset"], run["method"] != "none", label
+    label = [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+    return run["dataset"], run["method"] != BASELINE, label
 
 
-def _runs_of_jobs(store: Store, known: Mapping[str, Run]) -> dict[str, Run]:
-    """Runs without a record of jobs that were started in this store; an unreadable job file is no matter."""
-    runs: dict[str, Run] = {}
-    for path in sorted((store.root / "jobs").glob("*/job.json")):
-        if path.parent.name in known:
+class _Job(msgspec.Struct):
+    runs: list[dict[str, Any]]
+
+
+class _JobFile(msgspec.Struct):
+    job: _Job
+
+
+def _runs_of_jobs(store: Store, known: Mapping[str, RunContent]) -> dict[str, RunContent]:
+    """Runs without a record, of jobs that were started in this store; unreadable job files are ignored."""
+    runs: dict[str, RunContent] = {}
+    for folder in RecordsFolder(store.root).job_folders():
+        if folder.root.name in known:
             continue
         try:
-            found = json.loads(path.read_bytes())["job"]["runs"]
-            for run in found:
+            job = msgspec.json.decode(folder.description.read_bytes(), type=_JobFile).job
+            for run in job.runs:
                 check_run(run)
                 store.folder(run["id"])
-            runs |= {run["id"]: run for run in found}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, RecursionError):
             continue
+        runs |= {run["id"]: run for run in job.runs}
     return runs
 
 
@@ -317,8 +342,8 @@ def _model(model: Mapping[str, Any]) -> str:
     return f"{model['arch']} ({model['stem']} stem{embedding})"
 
 
-def _words(recipe: Mapping[str, Any]) -> str:
+def _key_values(values: Mapping[str, Any]) -> str:
     return " ".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in recipe.items()
+        for name, value in values.items()
     )

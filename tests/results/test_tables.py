@@ -4,17 +4,17 @@ import re
 
 import pytest
 
-from results.grid import Cell, Grid, as_csv, latex, markdown
+from results.tables import Cell, Table, as_csv, latex, markdown
 
 
-def grid(text) -> Grid:
+def table_of(text) -> Table:
     row = (Cell(text, "best"), Cell(text, "second"))
-    return Grid(title=text, header=("Method", text), rows=(row,), footer=(text,))
+    return Table(title=text, header=("Method", text), rows=(row,), footer=(text,))
 
 
 @pytest.mark.parametrize("text", ["a|b", "*x*", "[k](http://a)", "<script>", "_a_ `b`", "a\nb"])
 def test_markdown_cells_stay_cells_and_text(text):
-    lines = markdown([grid(text)]).splitlines()
+    lines = markdown([table_of(text)]).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 3
     for line in table:
@@ -34,7 +34,7 @@ def test_markdown_cells_stay_cells_and_text(text):
     ],
 )
 def test_latex_is_escaped(text, escaped):
-    made = latex([grid(text)])
+    made = latex([table_of(text)])
     assert rf"\textbf{{{escaped}}} & \underline{{{escaped}}} \\" in made
     assert all(rule in made for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
 
@@ -50,5 +50,5 @@ def test_numbers_in_a_csv_stay_numbers_and_nothing_stays_empty():
 
 
 def test_a_note_of_several_lines_stays_a_comment_in_latex():
-    text = latex([grid("diverged (NaN\n\\input{x})")])
+    text = latex([table_of("diverged (NaN\n\\input{x})")])
     assert "% diverged (NaN \\input{x})" in text.splitlines()
