@@ -5,9 +5,9 @@ other; a ratio is the median of the rounds' ratios. It takes some minutes on two
 `quick=true`. The photographs are seeded crops of scikit-learn's two sample images, with varied brightness and
 added noise.
 
-FFCV's own pipeline runs with `loaders.ffcv_patches`, which leave torch's threads and numba's types alone; none
-is on the path of its images. Its JPEGs have no restart markers. Ours have one after every MCU and are a few per
-cent larger. `JPEG decoding alone` decodes FFCV's, which are faster.
+FFCV's own pipeline runs with `loaders.ffcv_patches`, none of which is on the path of its images. Its JPEGs
+have no restart markers. Ours have one after every MCU and are a few per cent larger. `JPEG decoding alone`
+decodes FFCV's, which are faster.
 """
 
 from __future__ import annotations

@@ -56,11 +56,39 @@ def test_the_manifest_says_what_is_in_the_file(train_digits: Beton) -> None:
     assert manifest.counts == tuple(np.bincount(labels).tolist())
 
 
-def test_a_manifest_of_an_older_release_stays_readable(copied: Path) -> None:
-    """Its JSON came from Python's encoder, with one space of indentation and escapes for other than ASCII."""
+EDITS = {
+    "schema": 1,
+    "dataset": "cifar10",
+    "version": 2,
+    "encoding": "jpg-q90",
+    "classes": list("1023456789"),
+    "converted": {"L": 3},
+    "rejected": ["x.png: empty"],
+    "seal": "",
+}
+
+
+@pytest.mark.parametrize("field", EDITS)
+def test_an_edit_of_the_manifest_is_noticed(copied: Path, field: str) -> None:
     path = copied.with_suffix(".json")
     content = json.loads(path.read_text())
-    content["rejected"] = ["Zoë.png: empty"]
+    path.write_text(json.dumps(content | {field: EDITS[field]}))
+    with pytest.raises(ValueError, match=r"train\.json was changed.*delete .*train\.json"):
+        ensure_beton(DIGITS, "train", betons=copied.parent.parent)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00", b'{"schema": 2}', b'{"schema": "2"}'])
+def test_a_damaged_manifest_names_the_file_to_delete(copied: Path, content: bytes) -> None:
+    copied.with_suffix(".json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"train\.json is not the manifest of a beton: delete .*train\.json"):
+        ensure_beton(DIGITS, "train", betons=copied.parent.parent)
+
+
+def test_a_manifest_without_a_seal_of_an_older_release_stays_readable(copied: Path) -> None:
+    """Schema 1, by Python's encoder: escapes for everything but ASCII, one space of indentation."""
+    path = copied.with_suffix(".json")
+    content = json.loads(path.read_text()) | {"schema": 1, "rejected": ["Zoë.png: empty"]}
+    del content["seal"]
     path.write_text(json.dumps(content, indent=1))
     beton = ensure_beton(DIGITS, "train", betons=copied.parent.parent)
     assert beton.manifest.rejected == ("Zoë.png: empty",)
