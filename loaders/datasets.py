@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -302,5 +303,5 @@ def _listing(dataset: Dataset, data: Path | None) -> str:
     digest = hashlib.sha256()
     for name in PART_FOLDERS.values():
         for path in image_files(data / name):
-            digest.update(f"{path.relative_to(data)} {path.stat().st_size}\n".encode())
+            digest.update(os.fsencode(f"{path.relative_to(data)} {path.stat().st_size}\n"))
     return digest.hexdigest()
