@@ -254,8 +254,8 @@ def decoding_alone(blobs: list[bytes], shape: tuple[int, ...]) -> Callable[[], i
     pool = ThreadPoolExecutor(cores())
 
     def decode(part: Sequence[NDArray[np.uint8]]) -> int:
-        pixels, handle = np.empty(int(np.prod(shape)), np.uint8), jpeg.decoder_handle()
-        return sum(jpeg.decode(blob, len(blob), shape[0], shape[1], pixels, handle) for blob in part)
+        memory = np.empty(int(np.prod(shape)), np.uint8)
+        return sum(len(jpeg.decode(blob, shape[0], shape[1], memory)) > 0 for blob in part)
 
     parts = [arrays[start : start + 8] for start in range(0, len(arrays), 8)]
     return lambda: sum(pool.map(decode, parts))
@@ -268,15 +268,14 @@ def decoding_boxes(blobs: list[bytes], shape: tuple[int, ...]) -> Callable[[], i
     largest = max(map(len, blobs)) + jpeg.HEADROOM
 
     def decode(epoch: int, part: Sequence[int]) -> int:
-        pixels, handle = np.empty(int(np.prod(shape)), np.uint8), jpeg.decoder_handle()
-        smaller, done = np.empty(largest, np.uint8), 0
+        memory, smaller = np.empty(int(np.prod(shape)), np.uint8), np.empty(largest, np.uint8)
         for sample in part:
             top, left, height, width = random_box(U64(1), U64(epoch), U64(sample), shape[0], shape[1])
             size, _, _, rows, columns = jpeg.cut(
                 arrays[sample], top, top + height, left, left + width, smaller
             )
-            done += jpeg.decode(smaller, size, rows, columns, pixels, handle)
-        return done
+            jpeg.decode(smaller[:size], rows, columns, memory)
+        return len(part)
 
     parts = [range(start, min(start + 8, len(arrays))) for start in range(0, len(arrays), 8)]
 

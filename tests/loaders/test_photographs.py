@@ -15,11 +15,16 @@ from loaders import jpeg
 from loaders.encoding import encode_jpeg
 from loaders.kernels import U64
 from loaders.layout import JPEG, RAW
-from loaders.photographs import File, centre_crops, random_resized_crops
+from loaders.photographs import Crop, File, crop_photographs
 from loaders.resize import Taps, fill_taps, flipped, random_box, resample
 from tests.picture_folders import photograph
 
 SIDE = 48
+CENTRE = Crop(train=False, key=U64(0), epoch=U64(0), flip=False, resize=55)
+
+
+def random_crop(key: int, epoch: int) -> Crop:
+    return Crop(train=True, key=U64(key), epoch=U64(epoch), flip=True, resize=0)
 
 
 def stored(images: list[NDArray[np.uint8]], *, as_jpeg: bool = False) -> File:
@@ -63,7 +68,7 @@ def test_random_boxes_look_like_torchvisions(photographs: list[NDArray[np.uint8]
     mirrored = set()
     for epoch in range(8):
         key = U64(11), U64(epoch)
-        assert random_resized_crops(file, samples, *key, True, jpeg.decoder_handle(), out) == -1
+        crop_photographs(file, samples, random_crop(11, epoch), out)
         for sample, image in enumerate(photographs):
             seen = decoded(image) if as_jpeg else image
             box = random_box(*key, U64(sample), *image.shape[:2])
@@ -80,7 +85,7 @@ def test_random_boxes_look_like_torchvisions(photographs: list[NDArray[np.uint8]
 def test_the_centre_looks_like_torchvisions(photographs: list[NDArray[np.uint8]], as_jpeg: bool) -> None:
     file = stored(photographs, as_jpeg=as_jpeg)
     out = np.empty((4, SIDE, SIDE, 3), np.uint8)
-    assert centre_crops(file, np.arange(4), 55, jpeg.decoder_handle(), out) == -1
+    crop_photographs(file, np.arange(4), CENTRE, out)
     for got, image in zip(out, photographs, strict=True):
         tensor = torch.from_numpy(decoded(image) if as_jpeg else image).permute(2, 0, 1)
         wanted = tv.center_crop(tv.resize(tensor, [55], antialias=True), [SIDE, SIDE])
@@ -119,7 +124,7 @@ def test_the_pixels_are_the_same_on_every_machine() -> None:
     for size in (1, 7, 33, 100):
         out = np.empty((1, size, size, 3), np.uint8)
         for epoch in range(8):
-            random_resized_crops(file, np.arange(1), U64(5), U64(epoch), True, jpeg.decoder_handle(), out)
+            crop_photographs(file, np.arange(1), random_crop(5, epoch), out)
             digest.update(out.tobytes())
     assert digest.hexdigest()[:16] == "bccc6160e2e14780"
 
@@ -151,14 +156,11 @@ def assert_a_part_is_the_same(
     height, width, _ = image.shape
     options = [cv2.IMWRITE_JPEG_RST_INTERVAL, 1, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     blob = cv2.imencode(".jpg", image, options)[1].reshape(-1)
-    handle = jpeg.decoder_handle()
-    whole = np.empty((height, width, 3), np.uint8)
-    assert jpeg.decode(blob, len(blob), height, width, whole.reshape(-1), handle)
+    whole = jpeg.decode(blob, height, width, np.empty(3 * height * width, np.uint8))
     part = np.empty(len(blob) + jpeg.HEADROOM, np.uint8)
     size, y, x, h, w = jpeg.cut(blob, top, bottom, left, right, part)
     assert 0 < size <= len(blob)
-    pixels = np.empty((h, w, 3), np.uint8)
-    assert jpeg.decode(part, size, h, w, pixels.reshape(-1), handle)
+    pixels = jpeg.decode(part[:size], h, w, np.empty(3 * h * w, np.uint8))
     np.testing.assert_array_equal(
         pixels[top - y : bottom - y, left - x : right - x], whole[top:bottom, left:right]
     )
@@ -205,18 +207,40 @@ def test_a_jpeg_that_cannot_be_cut_is_decoded_whole(photographs: list[NDArray[np
     file = stored(photographs[:1], as_jpeg=True)
     plain = cv2.imencode(".jpg", photographs[0][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].reshape(-1)
     other = file._replace(data=plain, sizes=np.array([len(plain)]))
-    arguments = (np.array([0]), U64(1), U64(2), True, jpeg.decoder_handle())
     one, two = np.empty((1, SIDE, SIDE, 3), np.uint8), np.empty((1, SIDE, SIDE, 3), np.uint8)
-    assert random_resized_crops(file, *arguments, one) == -1
-    assert random_resized_crops(other, *arguments, two) == -1
+    crop_photographs(file, np.array([0]), random_crop(1, 2), one)
+    crop_photographs(other, np.array([0]), random_crop(1, 2), two)
     np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.7])
-def test_a_torn_jpeg_is_reported_by_its_number(photographs: list[NDArray[np.uint8]], keep: float) -> None:
+def test_a_damaged_jpeg_is_reported_by_its_number(photographs: list[NDArray[np.uint8]], keep: float) -> None:
     file = stored(photographs, as_jpeg=True)
     data = file.data.copy()
     data[int(file.starts[2] + keep * file.sizes[2]) : file.starts[2] + file.sizes[2]] = 0
     out = np.empty((4, SIDE, SIDE, 3), np.uint8)
     broken = file._replace(data=data)
-    assert centre_crops(broken, np.arange(4), 55, jpeg.decoder_handle(), out) == 2
+    with pytest.raises(ValueError, match="image 2 cannot be decoded"):
+        crop_photographs(broken, np.arange(4), CENTRE, out)
+
+
+def test_a_jpeg_of_another_size_than_the_index_says_is_an_error(photographs: list[NDArray[np.uint8]]) -> None:
+    file = stored(photographs[:1], as_jpeg=True)
+    taller = file._replace(heights=file.heights + 40)
+    with pytest.raises(ValueError, match="image 0 cannot be decoded"):
+        crop_photographs(taller, np.arange(1), CENTRE, np.empty((1, SIDE, SIDE, 3), np.uint8))
+
+
+def test_raw_images_and_jpegs_may_be_mixed(photographs: list[NDArray[np.uint8]]) -> None:
+    raw, jpegs = stored(photographs), stored(photographs, as_jpeg=True)
+    mixed = File(
+        np.concatenate([raw.data, jpegs.data]),
+        *(np.concatenate(pair) for pair in zip(raw[1:], jpegs[1:], strict=True)),
+    )
+    mixed.starts[4:] += len(raw.data)
+    samples = np.array([5, 0, 2, 7, 1])
+    out, alone = np.empty((5, SIDE, SIDE, 3), np.uint8), np.empty((1, SIDE, SIDE, 3), np.uint8)
+    crop_photographs(mixed, samples, random_crop(1, 2), out)
+    for sample, got in zip(samples, out, strict=True):
+        crop_photographs(mixed, np.array([sample]), random_crop(1, 2), alone)
+        np.testing.assert_array_equal(got, alone[0])
