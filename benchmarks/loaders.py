@@ -47,6 +47,7 @@ from loaders.feeds import Kind, open_feed
 from loaders.kernels import U64
 from loaders.layout import JPEG, RAW
 from loaders.resize import random_box
+from loaders.stream import PrefetchReader, Reader
 
 RESULTS = Path(__file__).parent / "results" / "loaders.json"
 SMALL, PHOTOGRAPHS = datasets.DATASETS["cifar100"], datasets.DATASETS["folder"]
@@ -111,6 +112,7 @@ def small_images(root: Path, images: int, rounds: int) -> list[Row]:
         {
             "resident": our_feed(beton, SMALL, SMALL_BATCH, "resident"),
             "stream": our_feed(beton, SMALL, SMALL_BATCH, "stream"),
+            "stream without FFCV": our_feed(beton, SMALL, SMALL_BATCH, "stream", PrefetchReader),
             "stock FFCV": stock_feed(beton, SMALL_BATCH, stock),
             f"torchvision DataLoader, {cores()} workers": lambda: sum(len(labels) for _, labels in theirs),
         },
@@ -121,6 +123,7 @@ def small_images(root: Path, images: int, rounds: int) -> list[Row]:
         ratio_row(work, paces, "resident", "stock FFCV", 2.5),
         ratio_row(work, paces, "resident", f"torchvision DataLoader, {cores()} workers", 30),
         ratio_row(work, paces, "stream", "stock FFCV", None),
+        ratio_row(work, paces, "stream without FFCV", "stream", None),
     ]
 
 
@@ -147,6 +150,7 @@ def jpeg_photographs(root: Path, photographs: list[NDArray[np.uint8]], rounds: i
     paces = race(
         {
             "stream": our_feed(ours, PHOTOGRAPHS, BATCH, "stream"),
+            "stream without FFCV": our_feed(ours, PHOTOGRAPHS, BATCH, "stream", PrefetchReader),
             "stock FFCV": stock_feed(theirs, BATCH, stock_resized_crop()),
             alone: decoding_alone(plain, photographs[0].shape),
             "cutting and decoding our boxes alone": decoding_boxes(cuttable, photographs[0].shape),
@@ -159,6 +163,7 @@ def jpeg_photographs(root: Path, photographs: list[NDArray[np.uint8]], rounds: i
         ratio_row(work, paces, "stream", "stock FFCV", 1.5),
         ratio_row(work, paces, "stream", baseline, 5),
         ratio_row(work, paces, "stream", alone, 0.85),
+        ratio_row(work, paces, "stream without FFCV", "stream", None),
     ]
 
 
@@ -207,8 +212,14 @@ def cpu_seconds() -> float:
     return float(sum(spent.user + spent.system for spent in times))
 
 
-def our_feed(beton: Beton, dataset: datasets.Dataset, batch_size: int, kind: Kind) -> Callable[[], int]:
-    feed = open_feed(beton, dataset, train=True, batch_size=batch_size, kind=kind)
+def our_feed(
+    beton: Beton,
+    dataset: datasets.Dataset,
+    batch_size: int,
+    kind: Kind,
+    reader: type[Reader] | None = None,
+) -> Callable[[], int]:
+    feed = open_feed(beton, dataset, train=True, batch_size=batch_size, kind=kind, reader=reader)
     epochs = count()
 
     def epoch() -> int:

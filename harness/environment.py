@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import socket
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from common import code
 
-PACKAGES = ("torchvision", "numpy", "ffcv", "numba")
+PACKAGES = ("torchvision", "numpy", "ffcv", "numba", "simplejpeg")  # FFCV is not always installed
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {
             "torch": str(torch.__version__),  # with the build's CUDA version
-            **{package: importlib.metadata.version(package) for package in PACKAGES},
+            **{package: version(package) for package in PACKAGES if find_spec(package)},
         },
         "git_sha": sha,
         "git_dirty": bool(dirty),

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import loaders.ffcv_patches  # noqa: F401  # imports FFCV without its warnings
 from loaders.betons import Beton, ensure_beton
 from loaders.datasets import DATASETS, find
 from loaders.layout import FIELD, HEADER, SAMPLE, BetonWriter, read_index
@@ -21,6 +20,13 @@ def copied(train_digits: Beton, betons: Path, tmp_path: Path) -> Path:
     return tmp_path / "betons" / train_digits.path.relative_to(betons)
 
 
+@pytest.fixture
+def ffcv() -> None:
+    """Imported without its warnings."""
+    pytest.importorskip("loaders.ffcv_patches", reason="FFCV is not installed")
+
+
+@pytest.mark.usefixtures("ffcv")
 def test_the_file_format_is_that_of_ffcv(train_digits: Beton) -> None:
     from ffcv.fields import IntField, RGBImageField
     from ffcv.reader import Reader
@@ -32,6 +38,20 @@ def test_the_file_format_is_that_of_ffcv(train_digits: Beton) -> None:
     reader = Reader(str(train_digits.path))
     assert reader.field_names == ["image", "label"]
     assert reader.num_samples == DIGITS.train_samples
+
+
+@pytest.mark.usefixtures("ffcv")
+def test_stock_ffcv_reads_our_betons(digits_to_test: Beton) -> None:
+    from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
+    from ffcv.loader import Loader
+
+    pipelines = {"image": [SimpleRGBImageDecoder()], "label": [IntDecoder()]}
+    loader = Loader(str(digits_to_test.path), batch_size=1497, num_workers=1, pipelines=pipelines)
+    ((images, labels),) = loader
+    index, file = read_index(digits_to_test.path), digits_to_test.path.read_bytes()
+    assert labels[:, 0].tolist() == index.labels.tolist()
+    for image, start in zip(images, index.starts, strict=True):
+        assert image.tobytes() == file[start : start + image.nbytes]
 
 
 def test_the_parts_of_the_digits_are_all_digits_once(train_digits: Beton, digits_to_test: Beton) -> None:

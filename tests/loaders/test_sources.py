@@ -21,6 +21,7 @@ from loaders.glyphs import CHARACTERS, GlyphSource
 from loaders.images import UnreadableError, read_image
 from loaders.layout import JPEG, read_index
 from loaders.sources import open_source
+from loaders.stream import PrefetchReader, Reader
 from tests.picture_folders import make_folder, photograph
 
 FOLDER = DATASETS["folder"]
@@ -277,6 +278,19 @@ def test_photographs_come_the_same_whatever_the_workers(photographs: dict[str, B
         assert torch.equal(a.images, b.images)
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_photographs_come_the_same_without_ffcv(photographs: dict[str, Beton], train: bool) -> None:
+    beton = photographs["train"]
+    ffcv, own = (
+        open_feed(beton, FOLDER, train=train, batch_size=9, kind="stream", reader=reader)
+        for reader in (None, PrefetchReader)
+    )
+    with ffcv.epoch(5, 1) as one, own.epoch(5, 1) as other:
+        for a, b in zip(one, other, strict=True):
+            assert torch.equal(a.images, b.images)
+            assert torch.equal(a.targets, b.targets)
+
+
 def test_photographs_are_evaluated_as_torchvision_does(photographs: dict[str, Beton]) -> None:
     (ours,) = all_batches(photographs["test"], "stream", train=False)
     (theirs,) = all_batches(photographs["test"], "torch", train=False)
@@ -296,16 +310,28 @@ def test_photographs_of_many_sizes_do_not_stay_resident(photographs: dict[str, B
         open_feed(photographs["train"], FOLDER, train=True, batch_size=4, kind="resident")
 
 
+@pytest.mark.parametrize("reader", [None, PrefetchReader])
 def test_an_image_that_cannot_be_decoded_ends_the_epoch_with_its_number(
-    photographs: dict[str, Beton], tmp_path: Path
+    photographs: dict[str, Beton], tmp_path: Path, reader: type[Reader] | None
 ) -> None:
     beton = photographs["train"]
     index, content = read_index(beton.path), bytearray(beton.path.read_bytes())
-    bad = int(np.flatnonzero(index.modes == JPEG)[0])
+    bad = int(np.flatnonzero(index.modes == JPEG)[-1])
     content[index.starts[bad] + 700 : index.starts[bad] + index.sizes[bad]] = bytes(
         int(index.sizes[bad]) - 700
     )
     torn = tmp_path / "train.beton"
     torn.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"train\.beton is damaged: image {bad} cannot be decoded"):
-        all_batches(Beton(path=torn, manifest=beton.manifest), "stream", train=False)
+    feed = open_feed(
+        Beton(path=torn, manifest=beton.manifest),
+        FOLDER,
+        train=False,
+        batch_size=9,
+        kind="stream",
+        reader=reader,
+    )
+    with (
+        pytest.raises(ValueError, match=rf"train\.beton is damaged: image {bad} cannot be decoded"),
+        feed.epoch(5, 1) as batches,
+    ):
+        list(batches)
