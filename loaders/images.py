@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,6 @@ def read_image(path: Path) -> RgbImage:
     Raises:
         UnreadableError: empty, truncated, or not an image.
     """
-    from PIL import Image
-
     try:
         with Image.open(path) as image:
             expected = Image.registered_extensions().get(path.suffix.lower())

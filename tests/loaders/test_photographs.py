@@ -1,18 +1,19 @@
 """Boxes out of photographs: the same pixels as torchvision's, whole JPEGs or parts."""
 
 import hashlib
+import io
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from loaders import jpeg
-from loaders.encoding import encode_jpeg
+from loaders.encoding import encode_jpeg, shrink
 from loaders.kernels import U64
 from loaders.layout import JPEG, RAW
 from loaders.photographs import Crop, File, crop_photographs
@@ -47,8 +48,14 @@ def resized_by_torchvision(
 
 def decoded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The pixels that are left of an image in its JPEG."""
-    blob = np.frombuffer(encode_jpeg(image, 90), np.uint8)
-    return cv2.cvtColor(cv2.imdecode(blob, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return np.array(Image.open(io.BytesIO(encode_jpeg(image, 90))))
+
+
+def saved(image: NDArray[np.uint8], **options: object) -> NDArray[np.uint8]:
+    """A JPEG by Pillow with any of its options."""
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "JPEG", **options)  # type: ignore[arg-type]
+    return np.frombuffer(data.getvalue(), np.uint8)
 
 
 def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -147,15 +154,14 @@ def test_random_boxes_are_as_large_and_as_long_as_torchvisions() -> None:
     assert abs(np.median(np.log(ratio))) < 0.02
 
 
-SAMPLINGS = [0x111111, 0x211111, 0x221111]
+SAMPLINGS = ["4:4:4", "4:2:2", "4:2:0"]
 
 
 def assert_a_part_is_the_same(
-    image: NDArray[np.uint8], sampling: int, top: int, bottom: int, left: int, right: int
+    image: NDArray[np.uint8], sampling: str, top: int, bottom: int, left: int, right: int
 ) -> None:
     height, width, _ = image.shape
-    options = [cv2.IMWRITE_JPEG_RST_INTERVAL, 1, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    blob = cv2.imencode(".jpg", image, options)[1].reshape(-1)
+    blob = saved(image, quality=95, subsampling=sampling, restart_marker_blocks=1)
     whole = jpeg.decode(blob, height, width, np.empty(3 * height * width, np.uint8))
     part = np.empty(len(blob) + jpeg.HEADROOM, np.uint8)
     size, y, x, h, w = jpeg.cut(blob, top, bottom, left, right, part)
@@ -178,7 +184,7 @@ def test_a_part_of_a_jpeg_has_the_pixels_of_the_whole(data: st.DataObject) -> No
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("width", range(46, 54))
-def test_a_part_of_the_last_few_columns_is_interpolated_as_in_the_whole(sampling: int, width: int) -> None:
+def test_a_part_of_the_last_few_columns_is_interpolated_as_in_the_whole(sampling: str, width: int) -> None:
     """libjpeg-turbo takes chroma of one or two columns as it is; found by Hypothesis."""
     image = np.random.default_rng(0).integers(0, 256, (20, width, 3), dtype=np.uint8)
     for left in range(width - 6, width):
@@ -187,7 +193,7 @@ def test_a_part_of_the_last_few_columns_is_interpolated_as_in_the_whole(sampling
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("edge", [15, 16, 17, 32])
-def test_a_part_that_ends_at_an_mcu_has_its_neighbours_colour(sampling: int, edge: int) -> None:
+def test_a_part_that_ends_at_an_mcu_has_its_neighbours_colour(sampling: str, edge: int) -> None:
     """Chroma is interpolated across MCUs, so those beside the box are decoded too."""
     image = np.random.default_rng(0).integers(0, 256, (80, 96, 3), dtype=np.uint8)
     assert_a_part_is_the_same(image, sampling, edge, 48, 0, 96)
@@ -195,17 +201,15 @@ def test_a_part_that_ends_at_an_mcu_has_its_neighbours_colour(sampling: int, edg
     assert_a_part_is_the_same(image, sampling, 0, 16 + edge, 0, 16 + edge)
 
 
-@pytest.mark.parametrize(
-    "options", [[], [cv2.IMWRITE_JPEG_RST_INTERVAL, 4], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]]
-)
-def test_a_jpeg_without_a_marker_at_every_mcu_is_not_cut(options: list[int]) -> None:
-    blob = cv2.imencode(".jpg", photograph(0, 60, 70), options)[1].reshape(-1)
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 4}, {"progressive": True}])
+def test_a_jpeg_without_a_marker_at_every_mcu_is_not_cut(options: dict[str, object]) -> None:
+    blob = saved(photograph(0, 60, 70), **options)
     assert jpeg.cut(blob, 10, 20, 10, 20, np.empty(len(blob) + jpeg.HEADROOM, np.uint8))[0] == 0
 
 
 def test_a_jpeg_that_cannot_be_cut_is_decoded_whole(photographs: list[NDArray[np.uint8]]) -> None:
     file = stored(photographs[:1], as_jpeg=True)
-    plain = cv2.imencode(".jpg", photographs[0][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].reshape(-1)
+    plain = saved(photographs[0], quality=90, subsampling="4:2:0")
     other = file._replace(data=plain, sizes=np.array([len(plain)]))
     one, two = np.empty((1, SIDE, SIDE, 3), np.uint8), np.empty((1, SIDE, SIDE, 3), np.uint8)
     crop_photographs(file, np.array([0]), random_crop(1, 2), one)
@@ -244,3 +248,33 @@ def test_raw_images_and_jpegs_may_be_mixed(photographs: list[NDArray[np.uint8]])
     for sample, got in zip(samples, out, strict=True):
         crop_photographs(mixed, np.array([sample]), random_crop(1, 2), alone)
         np.testing.assert_array_equal(got, alone[0])
+
+
+SHRINKING = [((90, 120), 45), ((90, 120), 30), ((97, 131), 100), ((211, 64), 63), ((300, 1), 7), ((5, 4), 4)]
+
+
+@pytest.mark.parametrize(("shape", "most"), SHRINKING)
+def test_images_are_shrunk_to_the_bytes_of_opencv(shape: tuple[int, int], most: int) -> None:
+    """FFCV's writer uses OpenCV's INTER_AREA."""
+    cv2 = pytest.importorskip("cv2")
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    got = shrink(image, most)
+    assert most - 1 <= max(got.shape) <= most
+    wanted = cv2.resize(image, (got.shape[1], got.shape[0]), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_jpegs_have_the_bytes_of_opencv_too() -> None:
+    cv2 = pytest.importorskip("cv2")
+    image = photograph(3, 97, 131)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
+    wanted = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+    assert encode_jpeg(image, 90) == wanted
+
+
+def test_shrunk_images_have_the_same_bytes_on_every_machine() -> None:
+    digest = hashlib.sha256()
+    for shape, most in SHRINKING:
+        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        digest.update(shrink(image, most).tobytes())
+    assert digest.hexdigest()[:16] == "44e4a246f978ca98"
