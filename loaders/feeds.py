@@ -81,14 +81,12 @@ def open_feed(
 
 @cache
 def available_reader() -> type[Reader]:
-    """FFCV where it can be imported, otherwise a thread of our own; says so in one line, once per process."""
+    """FFCV where it can be imported; otherwise our own, and one line on stderr, once per process, says why."""
     try:
         from loaders.ffcv_reader import FfcvReader  # takes a second, and the torch feed does not need it
     except (ImportError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        print(
-            f"FFCV is not available ({reason}): betons are read without it, batch for batch", file=sys.stderr
-        )
+        print(f"FFCV is not available ({reason}): the same batches are read without it", file=sys.stderr)
         return PrefetchReader
     return FfcvReader
 
