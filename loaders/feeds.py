@@ -81,7 +81,7 @@ def open_feed(
 
 @cache
 def available_reader() -> type[Reader]:
-    """FFCV where it can be imported; otherwise our own, and one line on stderr, once per process, says why."""
+    """FFCV where it can be imported; otherwise our own, and one line on stderr, once a process, says why."""
     try:
         from loaders.ffcv_reader import FfcvReader  # takes a second, and the torch feed does not need it
     except (ImportError, OSError) as error:
