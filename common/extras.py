@@ -11,6 +11,7 @@ TRAIN: Mapping[str, str] = {
     "numba": "numba",
     "scikit-learn": "sklearn",
     "setuptools": "setuptools",
+    "simplejpeg": "simplejpeg",
     "submitit": "submitit",
     "torch": "torch",
     "torchvision": "torchvision",

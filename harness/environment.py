@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import socket
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from common import code
 from common.registry import plugin_versions
 
-PACKAGES = ("torchvision", "numpy", "ffcv", "numba")
+PACKAGES = ("torchvision", "numpy", "ffcv", "numba", "simplejpeg")  # FFCV is not always installed
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {
             "torch": str(torch.__version__),  # with the build's CUDA version
-            **{package: importlib.metadata.version(package) for package in PACKAGES},
+            **{package: version(package) for package in PACKAGES if find_spec(package)},
             **plugin_versions(),
         },
         "git_sha": sha,

@@ -10,20 +10,20 @@ import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from common.files import locked, remove_leftovers, replacing, write_atomically
+from common.files import digest, locked, remove_leftovers, replacing, write_atomically
 from loaders.datasets import RAW, Dataset, Encoding, Part, fingerprint
 from loaders.encoding import encode_all, largest_bytes
 from loaders.layout import BetonWriter, read_index
 from loaders.sources import Source, open_source
 
-SCHEMA = 1
+SCHEMA = 2
 FULL_CHECK_BYTES = 1 << 28  # on opening, files up to this size are hashed in full, larger ones without images
 MOST_REJECTED = 0.001  # share of unreadable images above which nothing is built
 
@@ -53,6 +53,13 @@ class Manifest:
     """Number of images by what they were converted from."""
     rejected: tuple[str, ...]
     """Images that could not be read and are left out: their paths, and why."""
+    seal: str = ""
+    """SHA-256 of all other fields, so that an edit is noticed; manifests of schema 1 have none."""
+
+    def sealed(self) -> Manifest:
+        """This manifest with its seal."""
+        content = msgspec.json.encode(replace(self, seal=""), order="deterministic")
+        return replace(self, seal=digest(content))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +151,12 @@ def _read_manifest(path: Path) -> Manifest:
         schema = msgspec.json.decode(content, type=dict[str, object]).get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
             raise ValueError(f"{path} was written by a newer version (schema {schema})")
-        return msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=Manifest)
     except msgspec.DecodeError as error:
         raise ValueError(f"{path} is not the manifest of a beton") from error
+    if (manifest.schema > 1 or manifest.seal) and manifest.seal != manifest.sealed().seal:
+        raise ValueError(f"{path} was changed after it was written")
+    return manifest
 
 
 @cache
@@ -215,7 +225,7 @@ def _build(
         index_sha256=read_index(path).digest,
         converted=dict(sorted(converted.items())),
         rejected=tuple(rejected),
-    )
+    ).sealed()
     write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 

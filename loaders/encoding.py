@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from common.signals import when_parent_ends
 from loaders.datasets import Encoding
 from loaders.images import UnreadableError
 from loaders.kernels import U64, sample_hash
 from loaders.layout import JPEG, MAX_SIDE, RAW, StoredImage
+from loaders.resize import shrink_by_area
 from loaders.sources import Source
 
 LARGEST_IMAGE = 1 << 26  # bytes, where nothing bounds the resolution
@@ -109,21 +112,17 @@ def shrink(pixels: NDArray[np.uint8], max_resolution: int) -> NDArray[np.uint8]:
     ratio = max_resolution / max(height, width)
     if max_resolution == 0 or ratio >= 1:
         return pixels
-    import cv2
-
-    size = (max(1, int(ratio * width)), max(1, int(ratio * height)))
-    shrunk: NDArray[np.uint8] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    shrunk = np.empty((max(1, int(ratio * height)), max(1, int(ratio * width)), 3), np.uint8)
+    shrink_by_area(np.ascontiguousarray(pixels), shrunk)
     return shrunk
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
     """A JPEG with a restart marker after every MCU, of which `loaders.jpeg` can decode parts."""
-    import cv2
-
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
-    made, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    assert made
-    return data.tobytes()
+    data = io.BytesIO()
+    image = Image.fromarray(pixels)
+    image.save(data, "JPEG", quality=quality, subsampling="4:2:0", restart_marker_blocks=1)
+    return data.getvalue()
 
 
 def largest_bytes(source: Source, encoding: Encoding) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from loaders.datasets import Dataset, Loader
 from loaders.layout import Index
 from loaders.resident import ResidentFeed
 from loaders.selection import Selection, select
-from loaders.stream import StreamFeed
+from loaders.stream import PrefetchReader, Reader, StreamFeed
 
 Kind = Loader
 RESIDENT_SHARE = 0.1  # of the memory: several jobs may share it
@@ -33,6 +35,7 @@ def open_feed(
     workers: int | None = None,
     kind: Kind = "auto",
     shard: tuple[int, int] = (0, 1),
+    reader: type[Reader] | None = None,
 ) -> Feed:
     """Open a feed on a beton.
 
@@ -49,6 +52,7 @@ def open_feed(
             of every training batch. Evaluation is divided by `subset`.
         kind: `stream` decodes from the file, `resident` keeps all images on the device, `torch` is the
             plain DataLoader to compare with. `auto` is `resident` where the images fit, else `stream`.
+        reader: what reads the file; by default FFCV, where it is installed. The batches are the same.
 
     Raises:
         ValueError: fewer samples than a batch, or images that the dataset's augmentation cannot take.
@@ -61,10 +65,10 @@ def open_feed(
         from loaders.baseline import TorchFeed  # torchvision's transforms take most of a second to import
 
         return TorchFeed(beton.path, dataset, selection, device=where, workers=threads)
-    from loaders.ffcv_reader import FfcvReader  # takes a second, and the torch feed does not need it
+    read_by = reader or available_reader()
 
     def stream(chosen: Selection, to: torch.device) -> StreamFeed:
-        return StreamFeed(beton.path, dataset, chosen, device=to, workers=threads, reader=FfcvReader)
+        return StreamFeed(beton.path, dataset, chosen, device=to, workers=threads, reader=read_by)
 
     if kind == "stream" or (kind == "auto" and not _fits(dataset, index, where)):
         return stream(selection, where)
@@ -72,6 +76,18 @@ def open_feed(
         raise ValueError(f"loader=resident: {dataset.name} has images of many sizes (use loader=stream)")
     images = stream(select(beton, False, RESIDENT_READ, None, None), torch.device("cpu"))
     return ResidentFeed(images, dataset.augmentation, selection, where)
+
+
+@cache
+def available_reader() -> type[Reader]:
+    """FFCV where it can be imported; otherwise our own, and one line on stderr, once a process, says why."""
+    try:
+        from loaders.ffcv_reader import FfcvReader  # takes a second, and the torch feed does not need it
+    except (ImportError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        print(f"FFCV is not available ({reason}): the same batches are read without it", file=sys.stderr)
+        return PrefetchReader
+    return FfcvReader
 
 
 def available_workers(asked: int | None) -> int:

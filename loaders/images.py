@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,6 @@ def read_image(path: Path) -> RgbImage:
     Raises:
         UnreadableError: empty, truncated, or not an image.
     """
-    from PIL import Image
-
     try:
         with Image.open(path) as image:
             expected = Image.registered_extensions().get(path.suffix.lower())
@@ -39,8 +39,14 @@ def read_image(path: Path) -> RgbImage:
                 pixels = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
             else:
                 pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "empty" if path.is_file() and path.stat().st_size == 0 else str(error)
-        raise UnreadableError(f"{path}: {reason}") from error
+    except Exception as error:  # Pillow's decoders raise errors of any class
+        empty = path.is_file() and path.stat().st_size == 0
+        reason = "empty" if empty else str(error) or type(error).__name__
+        raise UnreadableError(f"{displayed(path)}: {reason}") from error
     converted = ", ".join(filter(None, (named, "" if mode == "RGB" else mode)))
     return RgbImage(pixels=pixels, converted=converted)
+
+
+def displayed(name: str | Path) -> str:
+    r"""A file name as text for people and JSON: bytes that are not UTF-8 become escapes such as `\xe9`."""
+    return os.fsencode(name).decode(errors="backslashreplace")

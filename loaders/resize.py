@@ -1,8 +1,9 @@
-"""Boxes cut out of images, scaled with torchvision's antialiasing and mirrored in the same pass.
+"""Resizing: random boxes for feeds as in torchvision, whole images for betons as in OpenCV.
 
-The resampling is Pillow's and torchvision's bilinear filter: a triangle over the source pixels, as wide as
-the scale where the image shrinks, applied to one axis after the other. Weights are integer multiples of
-2^-14, so that the pixels are the same on every machine.
+Boxes are cut out, scaled with torchvision's antialiasing and mirrored in one pass. The filter is Pillow's
+and torchvision's bilinear one: a triangle over the source pixels, as wide as the scale where the image
+shrinks, applied to one axis after the other. Weights are integer multiples of 2^-14, so that the pixels are
+the same on every machine.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ ROWS: Final = 16  # output rows that the second pass handles together
 LANES: Final = U64(3 * ROWS)
 BYTE: Final = 256
 ATTEMPTS: Final = 10
+
+NEGLIGIBLE: Final = 1e-3  # OpenCV's: a smaller part of a source pixel does not count
+EPSILON: Final = 2.0**-52
 
 MIN_AREA: Final = 0.08
 MIN_RATIO: Final = 3 / 4
@@ -255,3 +259,74 @@ def resample(
                 _turn(lines, words, turned, r // 4)
         _blend_columns(flat_turned, columns, sums, result.reshape(-1))
         _turn_back(result, out[block : block + height])
+
+
+@kernel
+def _area_taps(source: Int, target: Int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """For each of `target` pixels the first source pixel, the number of them, and the share of each."""
+    scale = 1.0 / (target / source)
+    firsts, counts = np.empty(target, np.int64), np.empty(target, np.int64)
+    weights = np.zeros((target, int(scale) + 3), np.float32)
+    for i in range(target):
+        low = i * scale
+        high = low + scale
+        width = min(scale, source - low)
+        end = min(int(np.floor(high)), source - 1)
+        start = min(int(np.ceil(low)), end)
+        firsts[i], count = start, 0
+        if start - low > NEGLIGIBLE:
+            firsts[i] = start - 1
+            weights[i, count] = (start - low) / width
+            count += 1
+        for _ in range(start, end):
+            weights[i, count] = 1.0 / width
+            count += 1
+        if high - end > NEGLIGIBLE:
+            weights[i, count] = min(high - end, 1.0, width) / width
+            count += 1
+        counts[i] = count
+    return firsts, counts, weights
+
+
+@kernel
+def _average_blocks(pixels: NDArray[np.uint8], down: Int, across: Int, out: NDArray[np.uint8]) -> None:
+    """Every pixel of `out` is the mean of a block of `down` x `across` pixels."""
+    share = np.float32(1) / np.float32(down * across)
+    height, width, _ = out.shape
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                total = 0
+                for row in range(y * down, (y + 1) * down):
+                    for column in range(x * across, (x + 1) * across):
+                        total += pixels[row, column, c]
+                if down == 2 and across == 2:  # OpenCV rounds halves up here, and to even elsewhere
+                    out[y, x, c] = (total + 2) >> 2
+                else:
+                    out[y, x, c] = np.uint8(np.rint(np.float32(total) * share))
+
+
+@kernel
+def shrink_by_area(pixels: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Shrink `pixels` [H, W, 3] to `out` [h, w, 3], to the bytes of OpenCV's INTER_AREA, which FFCV uses."""
+    height, width, _ = out.shape
+    scale_y, scale_x = 1.0 / (height / pixels.shape[0]), 1.0 / (width / pixels.shape[1])
+    if abs(scale_y - round(scale_y)) < EPSILON and abs(scale_x - round(scale_x)) < EPSILON:
+        _average_blocks(pixels, round(scale_y), round(scale_x), out)
+        return
+    row_firsts, row_counts, row_weights = _area_taps(pixels.shape[0], height)
+    firsts, counts, weights = _area_taps(pixels.shape[1], width)
+    sums = np.empty((width, 3), np.float32)
+    for y in range(height):
+        sums[:] = 0
+        for j in range(row_counts[y]):
+            row, share = pixels[row_firsts[y] + j], row_weights[y, j]
+            for x in range(width):
+                for c in range(3):
+                    total = np.float32(0)
+                    for k in range(counts[x]):
+                        total += np.float32(row[firsts[x] + k, c]) * weights[x, k]
+                    sums[x, c] += share * total
+        for x in range(width):
+            for c in range(3):
+                out[y, x, c] = np.uint8(min(np.rint(sums[x, c]), np.float32(255)))

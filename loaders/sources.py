@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from common.registry import load_object
 from loaders.datasets import PART_FOLDERS, Dataset, Part, folder_classes, image_files
-from loaders.images import RgbImage, read_image
+from loaders.images import RgbImage, displayed, read_image
 from loaders.kernels import epoch_order
 
 
@@ -56,14 +56,14 @@ class FolderSource:
     largest: int | None = None
 
     def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
-        self.classes = classes
+        self.classes = tuple(displayed(name) for name in classes)
         self._root = root
         self._paths: list[str] = []
         labels: list[int] = []
         for label, name in enumerate(classes):
             found = [str(path.relative_to(root)) for path in image_files(root / name)]
             if not found:
-                raise ValueError(f"{root / name} has no images")
+                raise ValueError(f"{displayed(root / name)} has no images")
             self._paths += found
             labels += [label] * len(found)
         self.labels = np.array(labels, dtype=np.int64)

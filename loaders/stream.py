@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -15,12 +16,12 @@ from numpy.typing import NDArray
 
 from loaders.batches import Batch, SelectionFeed, to_device
 from loaders.datasets import Augmentation, Dataset
-from loaders.jpeg import decoder_handle
-from loaders.kernels import U64, Int, gather, pad_crop_flip
-from loaders.photographs import File, centre_crops, random_resized_crops
+from loaders.kernels import U64, gather, pad_crop_flip
+from loaders.photographs import Crop, File, crop_photographs
 from loaders.selection import Selection
 
 SAMPLES_PER_TASK = 8  # that one thread decodes in one go
+BATCHES_AHEAD = 3  # as in FFCV
 
 Decode = Callable[[NDArray[np.uint8], NDArray[np.int64]], torch.Tensor]
 """From a beton's bytes and sample numbers [B] to their images, uint8 [B, H, W, 3]."""
@@ -35,6 +36,34 @@ class Reader(Protocol):
         self, order: NDArray[np.int64], decode: Decode
     ) -> AbstractContextManager[Iterator[torch.Tensor]]:
         """What `decode` makes of each batch of the samples `order`; errors reach the consumer."""
+
+
+class PrefetchReader:
+    """Reads a beton without FFCV: a thread decodes some batches ahead."""
+
+    def __init__(self, path: Path, batch_size: int) -> None:
+        self._file, self._batch_size = np.memmap(path, np.uint8, mode="r"), batch_size
+
+    @contextmanager
+    def epoch(self, order: NDArray[np.int64], decode: Decode) -> Iterator[Iterator[torch.Tensor]]:
+        """What `decode` makes of each batch of the samples `order`; errors reach the consumer."""
+        batches = iter([order[i : i + self._batch_size] for i in range(0, len(order), self._batch_size)])
+        pending: deque[Future[torch.Tensor]] = deque()
+
+        def decoded() -> Iterator[torch.Tensor]:
+            for samples in batches:
+                pending.append(thread.submit(decode, self._file, samples))
+                if len(pending) > BATCHES_AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+            try:
+                yield decoded()
+            finally:
+                for batch in pending:
+                    batch.cancel()
 
 
 class Decoder(Protocol):
@@ -80,9 +109,11 @@ class StreamFeed(SelectionFeed):
             self._decoder, self._threads = PhotographDecoder(path, selection, dataset), workers
         self._reader = reader(path, selection.batch_size)
         self._busy = threading.Lock()
-        # numba cannot compile one function in two threads at once: compile before there are threads.
-        file, key, epoch = np.memmap(path, np.uint8, mode="r"), U64(0), U64(0)
-        self._decode(file, selection.samples[:1], key, epoch, None)
+        # numba cannot compile one function in two threads at once: compile now, before there are threads, by
+        # decoding an image of each mode.
+        _, firsts = np.unique(selection.index.modes[selection.samples], return_index=True)
+        file = np.memmap(path, np.uint8, mode="r")
+        self._decode(file, selection.samples[firsts], U64(0), U64(0), None)
 
     @contextmanager
     def epoch(self, key: int, epoch: int, start: int = 0) -> Iterator[Iterator[Batch]]:
@@ -178,15 +209,11 @@ class PhotographDecoder:
         """
         index = self._index
         stored = File(file, index.starts, index.sizes, index.modes, index.heights, index.widths)
-
-        def decode_some(part: slice) -> Int:
-            handle, flip = decoder_handle(), self._augmentation.flip
-            if self._train:
-                return random_resized_crops(stored, samples[part], key, epoch, flip, handle, out[part])
-            return centre_crops(stored, samples[part], self._augmentation.resize, handle, out[part])
-
+        crop = Crop(self._train, key, epoch, self._augmentation.flip, self._augmentation.resize)
         parts = [slice(i, i + SAMPLES_PER_TASK) for i in range(0, len(samples), SAMPLES_PER_TASK)]
         run = map if pool is None else pool.map
-        for bad in run(decode_some, parts):
-            if bad >= 0:
-                raise ValueError(f"{self._path} is damaged: image {bad} cannot be decoded")
+        try:
+            for _ in run(lambda part: crop_photographs(stored, samples[part], crop, out[part]), parts):
+                pass
+        except ValueError as error:
+            raise ValueError(f"{self._path} is damaged: {error}") from error

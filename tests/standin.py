@@ -26,6 +26,7 @@ from pathlib import Path
 
 import harness
 from common.exits import INTERRUPTED
+from common.files import write_atomically
 from common.paths import JobFolder
 from common.progress import ProgressWriter
 from harness import jobfile
@@ -80,7 +81,7 @@ def _train(folder, epochs, pause):
         time.sleep(float(pause))
         with _undisturbed():
             _append(folder / "epochs.txt", str(epoch))
-            checkpoint.write_text(str(epoch))
+            write_atomically(checkpoint, str(epoch).encode())
         _progress(folder, epoch, int(epochs))
     for run in job.runs:
         attempt = Store(runtime.runs).begin(run.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ def look_into(dataset: Dataset, data: Path | None) -> Contents:
         files = image_files(data / name)
         counts[part] = len(files)
         for path in files:
-            digest.update(f"{path.relative_to(data)} {path.stat().st_size}\n".encode())
+            digest.update(os.fsencode(f"{path.relative_to(data)} {path.stat().st_size}\n"))
     return Contents(classes=len(classes), train_samples=counts["train"], listing=digest.hexdigest())
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import loaders.ffcv_patches  # noqa: F401  # imports FFCV without its warnings
 from loaders.betons import Beton, ensure_beton
 from loaders.datasets import DATASETS, find
 from loaders.layout import FIELD, HEADER, SAMPLE, BetonWriter, read_index
@@ -21,6 +20,13 @@ def copied(train_digits: Beton, betons: Path, tmp_path: Path) -> Path:
     return tmp_path / "betons" / train_digits.path.relative_to(betons)
 
 
+@pytest.fixture
+def ffcv() -> None:
+    """Imported without its warnings."""
+    pytest.importorskip("loaders.ffcv_patches", reason="FFCV is not installed")
+
+
+@pytest.mark.usefixtures("ffcv")
 def test_the_file_format_is_that_of_ffcv(train_digits: Beton) -> None:
     from ffcv.fields import IntField, RGBImageField
     from ffcv.reader import Reader
@@ -32,6 +38,20 @@ def test_the_file_format_is_that_of_ffcv(train_digits: Beton) -> None:
     reader = Reader(str(train_digits.path))
     assert reader.field_names == ["image", "label"]
     assert reader.num_samples == DIGITS.train_samples
+
+
+@pytest.mark.usefixtures("ffcv")
+def test_stock_ffcv_reads_our_betons(digits_to_test: Beton) -> None:
+    from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
+    from ffcv.loader import Loader
+
+    pipelines = {"image": [SimpleRGBImageDecoder()], "label": [IntDecoder()]}
+    loader = Loader(str(digits_to_test.path), batch_size=1497, num_workers=1, pipelines=pipelines)
+    ((images, labels),) = loader
+    index, file = read_index(digits_to_test.path), digits_to_test.path.read_bytes()
+    assert labels[:, 0].tolist() == index.labels.tolist()
+    for image, start in zip(images, index.starts, strict=True):
+        assert image.tobytes() == file[start : start + image.nbytes]
 
 
 def test_the_parts_of_the_digits_are_all_digits_once(train_digits: Beton, digits_to_test: Beton) -> None:
@@ -56,11 +76,39 @@ def test_the_manifest_says_what_is_in_the_file(train_digits: Beton) -> None:
     assert manifest.counts == tuple(np.bincount(labels).tolist())
 
 
-def test_a_manifest_of_an_older_release_stays_readable(copied: Path) -> None:
-    """Its JSON came from Python's encoder, with one space of indentation and escapes for other than ASCII."""
+EDITS = {
+    "schema": 1,
+    "dataset": "cifar10",
+    "version": 2,
+    "encoding": "jpg-q90",
+    "classes": list("1023456789"),
+    "converted": {"L": 3},
+    "rejected": ["x.png: empty"],
+    "seal": "",
+}
+
+
+@pytest.mark.parametrize("field", EDITS)
+def test_an_edit_of_the_manifest_is_noticed(copied: Path, field: str) -> None:
     path = copied.with_suffix(".json")
     content = json.loads(path.read_text())
-    content["rejected"] = ["Zoë.png: empty"]
+    path.write_text(json.dumps(content | {field: EDITS[field]}))
+    with pytest.raises(ValueError, match=r"train\.json was changed.*delete .*train\.json"):
+        ensure_beton(DIGITS, "train", betons=copied.parent.parent)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00", b'{"schema": 2}', b'{"schema": "2"}'])
+def test_a_damaged_manifest_names_the_file_to_delete(copied: Path, content: bytes) -> None:
+    copied.with_suffix(".json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"train\.json is not the manifest of a beton: delete .*train\.json"):
+        ensure_beton(DIGITS, "train", betons=copied.parent.parent)
+
+
+def test_a_manifest_without_a_seal_of_an_older_release_stays_readable(copied: Path) -> None:
+    """Schema 1, by Python's encoder: escapes for everything but ASCII, one space of indentation."""
+    path = copied.with_suffix(".json")
+    content = json.loads(path.read_text()) | {"schema": 1, "rejected": ["Zoë.png: empty"]}
+    del content["seal"]
     path.write_text(json.dumps(content, indent=1))
     beton = ensure_beton(DIGITS, "train", betons=copied.parent.parent)
     assert beton.manifest.rejected == ("Zoë.png: empty",)

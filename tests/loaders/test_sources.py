@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from loaders.batches import Batch
 from loaders.betons import Beton, ensure_beton
@@ -21,6 +21,7 @@ from loaders.glyphs import CHARACTERS, GlyphSource
 from loaders.images import UnreadableError, read_image
 from loaders.layout import JPEG, read_index
 from loaders.sources import open_source
+from loaders.stream import PrefetchReader, Reader
 from tests.picture_folders import make_folder, photograph
 
 FOLDER = DATASETS["folder"]
@@ -100,6 +101,44 @@ def test_what_cannot_be_read_is_named_with_the_reason(tmp_path: Path, damage: st
     path.write_bytes({"empty": b"", "torn": content[: len(content) // 2], "text": b"hello"}[damage])
     with pytest.raises(UnreadableError, match=rf"x\.jpg: {'empty' if damage == 'empty' else '.'}"):
         read_image(path)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Failed to decode image"), MemoryError(), KeyError("x")])
+def test_an_error_of_any_decoder_leaves_the_image_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Pillow raises RuntimeError for a damaged AVIF file and MemoryError for a damaged JPEG 2000 file."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    Image.fromarray(photograph(0, 20, 30)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(UnreadableError, match=r"x\.png: (Failed to decode image|MemoryError|'x')"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_a_damaged_avif_file_named_jpg_is_left_out(tmp_path: Path) -> None:
+    """After Pillow's issue 6252: a download site served AVIF under the name of a JPEG."""
+    Image.fromarray(photograph(0, 60, 80)).save(tmp_path / "x.jpg", format="AVIF")
+    content = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UnreadableError, match=r"x\.jpg: ."):
+        read_image(tmp_path / "x.jpg")
+
+
+def test_names_that_are_not_utf8_are_read_and_shown_with_escapes(pictures: Path, tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        folder = pictures / part / os.fsdecode(b"caf\xe9")
+        (pictures / part / "cat").rename(folder)
+        next(folder.iterdir()).rename(folder / os.fsdecode(b"\xff.png"))
+    (pictures / "train" / os.fsdecode(b"caf\xe9/\xff.png")).write_bytes(b"")
+    beton = ensure_beton(FOLDER, "train", data=pictures, betons=tmp_path / "betons")
+    assert beton.manifest.classes == ("caf\\xe9", "dog")
+    (rejected,) = beton.manifest.rejected
+    assert rejected.endswith("train/caf\\xe9/\\xff.png: empty")
+    assert sum(ensure_beton(FOLDER, "test", data=pictures, betons=tmp_path / "betons").manifest.counts) == 5
 
 
 def test_one_unreadable_image_is_left_out_and_reported(pictures: Path, tmp_path: Path) -> None:
@@ -239,6 +278,19 @@ def test_photographs_come_the_same_whatever_the_workers(photographs: dict[str, B
         assert torch.equal(a.images, b.images)
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_photographs_come_the_same_without_ffcv(photographs: dict[str, Beton], train: bool) -> None:
+    beton = photographs["train"]
+    ffcv, own = (
+        open_feed(beton, FOLDER, train=train, batch_size=9, kind="stream", reader=reader)
+        for reader in (None, PrefetchReader)
+    )
+    with ffcv.epoch(5, 1) as one, own.epoch(5, 1) as other:
+        for a, b in zip(one, other, strict=True):
+            assert torch.equal(a.images, b.images)
+            assert torch.equal(a.targets, b.targets)
+
+
 def test_photographs_are_evaluated_as_torchvision_does(photographs: dict[str, Beton]) -> None:
     (ours,) = all_batches(photographs["test"], "stream", train=False)
     (theirs,) = all_batches(photographs["test"], "torch", train=False)
@@ -258,16 +310,28 @@ def test_photographs_of_many_sizes_do_not_stay_resident(photographs: dict[str, B
         open_feed(photographs["train"], FOLDER, train=True, batch_size=4, kind="resident")
 
 
+@pytest.mark.parametrize("reader", [None, PrefetchReader])
 def test_an_image_that_cannot_be_decoded_ends_the_epoch_with_its_number(
-    photographs: dict[str, Beton], tmp_path: Path
+    photographs: dict[str, Beton], tmp_path: Path, reader: type[Reader] | None
 ) -> None:
     beton = photographs["train"]
     index, content = read_index(beton.path), bytearray(beton.path.read_bytes())
-    bad = int(np.flatnonzero(index.modes == JPEG)[0])
+    bad = int(np.flatnonzero(index.modes == JPEG)[-1])
     content[index.starts[bad] + 700 : index.starts[bad] + index.sizes[bad]] = bytes(
         int(index.sizes[bad]) - 700
     )
     torn = tmp_path / "train.beton"
     torn.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"train\.beton is damaged: image {bad} cannot be decoded"):
-        all_batches(Beton(path=torn, manifest=beton.manifest), "stream", train=False)
+    feed = open_feed(
+        Beton(path=torn, manifest=beton.manifest),
+        FOLDER,
+        train=False,
+        batch_size=9,
+        kind="stream",
+        reader=reader,
+    )
+    with (
+        pytest.raises(ValueError, match=rf"train\.beton is damaged: image {bad} cannot be decoded"),
+        feed.epoch(5, 1) as batches,
+    ):
+        list(batches)
