@@ -161,7 +161,9 @@ def test_a_record_counts_whatever_the_exit_code(bench, run):
 
 def test_a_job_that_ran_into_a_full_disk_starts_again_when_there_is_room(bench, run, console, monkeypatch):
     monkeypatch.setattr(disk, "LOOK_S", 0.1)
-    monkeypatch.setattr(disk, "has_room", lambda folder: "no room on the disk" in said(console))
+    monkeypatch.setattr(
+        disk, "trouble_of", lambda folder: "" if disk.NO_ROOM in said(console) else disk.NO_ROOM
+    )
     job = bench.job("full", "exit 3", "train 1 0")
     assert run(job).complete
     assert bench.tries(job) == 2
