@@ -15,10 +15,8 @@ from pathlib import Path
 
 
 def files(root: Path) -> Iterator[Path]:
-    """The source files below `root`, relative to it, without what Python makes of them."""
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
-            yield path.relative_to(root)
+    """All files below `root`, relative to it."""
+    return (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file())
 
 
 def tree_digest(root: Path, paths: Sequence[Path]) -> str:
@@ -43,6 +41,8 @@ def main(code: str, digest: str, module: str, *arguments: str) -> int:
     sys.path.insert(0, code)
     others = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = f"{code}{os.pathsep}{others}" if others else code
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a copy holds what was submitted and nothing else
+    sys.dont_write_bytecode = True
     os.environ["PYTHONSAFEPATH"] = "1"  # or `python -m` would prefer the code of the current folder
     return int(importlib.import_module(module).main(arguments))
 

@@ -33,7 +33,8 @@ def take(folder: Path, *, source: Path = SOURCE) -> Snapshot:
     digest = bootstrap.tree_digest(source, files)
     target = folder / digest[:16]
     if target.is_dir() and bootstrap.tree_digest(target, list(bootstrap.files(target))) != digest:
-        target.rename(folder / f".damaged-{uuid.uuid4().hex}")
+        damaged = target.rename(folder / f".damaged-{uuid.uuid4().hex}")
+        shutil.rmtree(damaged, ignore_errors=True)
     if not target.is_dir():
         _copy(files, source, target)
     return Snapshot(path=str(target), commit=commit(source), digest=digest)
@@ -55,6 +56,8 @@ def _copy(files: Sequence[Path], source: Path, target: Path) -> None:
 
 
 def _files(source: Path) -> Iterator[Path]:
-    """Files of the rooms, relative to `source`."""
+    """Files of the rooms, relative to `source`, without what Python and editors make of them."""
     for room in ROOMS:
-        yield from (Path(room) / path for path in bootstrap.files(source / room))
+        for path in bootstrap.files(source / room):
+            if "__pycache__" not in path.parts and not path.name.startswith("."):
+                yield Path(room) / path
