@@ -60,6 +60,7 @@ JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
+Prolog={root}/prolog
 NodeName=n[1-3] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{node_ports}] CPUs=1 RealMemory=4000
 PartitionName=low Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=5
 PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
@@ -107,6 +108,7 @@ class Cluster:
         for node in NODES:
             if f"slurmd {node}" not in self._daemons:
                 self.start_node(node)
+        (self.root / "prolog-fails").unlink(missing_ok=True)
         for job in self.queue():
             self.run("scancel", job, check=False)
         self.run("scontrol", "update", "nodename=n[1-3]", "state=resume", check=False)
@@ -191,6 +193,9 @@ class Cluster:
         self.root.chmod(0o711)
         for name in ("munge", "state", "log", *(f"spool.{node}" for node in NODES)):
             (self.root / name).mkdir(mode=0o711)
+        prolog = self.root / "prolog"
+        prolog.write_text(f"#!/bin/sh\n[ ! -e {self.root}/prolog-fails ]\n")
+        prolog.chmod(0o755)
         key = self.root / "munge" / "key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(128))
