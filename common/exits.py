@@ -11,6 +11,8 @@ INTERRUPTED = 75
 """Exit code of a job that stopped after a checkpoint (EX_TEMPFAIL)."""
 LOST_CHILD = 255
 """Exit code of a child whose fork server was killed."""
+NO_LOG = 73
+"""Exit code of a job that could not open its log (EX_CANTCREAT)."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -25,6 +27,8 @@ def cause_of_exit(code: int, *, oom: bool) -> tuple[Cause, str]:
         return "bug", "it ended without an error and without a record"
     if code == LOST_CHILD:
         return "node", "its process was lost"
+    if code == NO_LOG:
+        return "data", "its log could not be opened"
     if code > 0:
         return "bug", f"it ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

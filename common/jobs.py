@@ -106,6 +106,8 @@ class JobState:
     node: str = ""
     starts: int = 0
     """How often it was started."""
+    held: bool = False
+    """Whether it stays in a cluster's queue until a person does what the note says."""
 
 
 @dataclass(frozen=True, kw_only=True)

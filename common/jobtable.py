@@ -13,6 +13,7 @@ from rich.text import Text
 from common.jobs import JobRef, JobState, Phase
 from common.paths import RecordsFolder
 from common.progress import Progress
+from common.text import printable
 
 STYLES: Mapping[Phase, str] = {
     Phase.RUNNING: "bold cyan",
@@ -38,8 +39,13 @@ COLUMNS: Sequence[tuple[str, JustifyMethod]] = (
 
 def failure_line(job: JobRef, state: JobState, *, records: RecordsFolder) -> Text:
     """Why a job failed, and where its log is, in one line."""
-    line = Text.assemble(("failed", "red"), f" {job.title}: {state.note}")
+    line = Text.assemble(("failed", "red"), printable(f" {job.title}: {state.note}"))
     return line.append(f"; log: {records.job(job.id).log()}")
+
+
+def held_line(job: JobRef, state: JobState) -> Text:
+    """Why a job does not start, and what would help, in one line."""
+    return Text.assemble(("held", "yellow"), printable(f" {job.title}: {state.note}"))
 
 
 def jobs_table(
@@ -68,15 +74,16 @@ def jobs_table(
 
 
 def _row(job: JobRef, state: JobState, records: RecordsFolder) -> tuple[Text, ...]:
-    title = Text(job.title)
+    title = Text(printable(job.title))
     progress = Progress.read(records.job(job.id)) if state.phase is Phase.RUNNING else None
-    word = state.phase.value if progress is None else progress.state
+    word = state.phase.value if progress is None else printable(progress.state)
     cells = [title, Text(word, style=STYLES[state.phase])]
     cells += _training(progress) if progress is not None else [Text(), Text(), Text()]
     attempts = max(state.starts, progress.attempt if progress is not None else 0)
     again = f"attempt {attempts}" if attempts > 1 else ""
     message = progress.message if progress is not None else ""
-    return (*cells, Text(" · ".join(part for part in (state.node, again, state.note or message) if part)))
+    said = " · ".join(part for part in (state.node, again, state.note or message) if part)
+    return (*cells, Text(printable(said)))
 
 
 def _training(progress: Progress) -> list[Text]:

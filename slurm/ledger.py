@@ -1,21 +1,25 @@
 """The ledger of submissions from a folder of records, by which any later process can adopt them.
 
 .slurm/id                   a random word that names this folder's jobs in SLURM's queue
-       arrays/<token>.json  written before sbatch is called; the token is the array's comment in the queue
-       code/<hash>/         the code that the jobs run
+       arrays/<token>.json  written before sbatch is called; the token is the array's comment in the queue,
+                            and the name of its batch file
+       ids/<number>         the token of an array whose every mark the site took away, by SLURM's number
+       users/<uid>          whose jobs to look for
        cancelled/<id>       tasks that slurm.cancel ended: nobody is to start their jobs again unasked
        submit.lock          one submitter at a time
-       pickles-<uid>/       submitit's files: private, never read for results
+       private-<uid>/       what only its owner may write (see `slurm.private`)
+         code/<hash>/       the code that the jobs run
+         batch/<token>.sh   what sbatch was given
+         log/               what SLURM printed into the tasks' stdout and stderr
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import stat
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -24,11 +28,13 @@ from filelock import FileLock
 from common.files import write_atomically
 from common.jobs import JobRef
 from common.paths import RecordsFolder
+from slurm.private import private_folder
 from slurm.profile import Request
+from slurm.scheduler import Entry
 from slurm.snapshot import Snapshot
 
-SCHEMA = 2
-"""1: without the runs' parents and the jobs' order."""
+SCHEMA = 3
+"""1: without the runs' parents and the jobs' order. 2: submitit's pickles said what a task does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,28 +82,45 @@ class Ledger:
         """Whether anything was ever submitted from here."""
         return (self.root / "id").exists()
 
-    @property
-    def code(self) -> Path:
-        """Where copies of the code lie."""
-        return self.root / "code"
-
     def lock(self) -> FileLock:
         """Held from the last look at the queue to the end of submitting."""
         self.root.mkdir(parents=True, exist_ok=True)
         return FileLock(self.root / "submit.lock", timeout=600, mode=0o664)
 
-    def pickles(self) -> Path:
-        """This user's private folder for submitit's files.
+    @functools.cached_property
+    def private(self) -> Path:
+        """This user's folder for what only this user may change.
 
         Raises:
-            ValueError: it is somebody else's, or others may look into it.
+            ValueError: there is no such place.
         """
-        folder = self.root / f"pickles-{os.getuid()}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise ValueError(f"{folder}: must be a folder of your own with mode 700: remove it")
-        return folder
+        self.root.mkdir(parents=True, exist_ok=True)
+        return private_folder(self.root, self.name)
+
+    @property
+    def code(self) -> Path:
+        """Where copies of the code lie."""
+        return self._private("code")
+
+    @property
+    def logs(self) -> Path:
+        """Where SLURM puts what it and the tasks print."""
+        return self._private("log")
+
+    def batch_file(self, token: str) -> Path:
+        """What sbatch is given for an array: SLURM shows its name, and so the token, in the queue."""
+        return self._private("batch") / f"{token}.sh"
+
+    def note_user(self) -> None:
+        """Remember that there may be jobs of this user."""
+        folder = self.root / "users"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / str(os.getuid())).touch()
+
+    def users(self) -> list[int]:
+        """Numbers of the users who have submitted from here, and of this one."""
+        noted = {int(path.name) for path in (self.root / "users").glob("*") if path.name.isdecimal()}
+        return sorted({os.getuid(), *noted})
 
     def note_cancelled(self, slurm_ids: Iterable[str]) -> None:
         """Remember that somebody wants these tasks to end."""
@@ -129,6 +152,36 @@ class Ledger:
         """Everything that was ever submitted from here, in no particular order."""
         tokens = sorted(path.stem for path in self._array("any").parent.glob("*.json"))
         return [array for token in tokens if (array := self.read(token)) is not None]
+
+    def forget(self, token: str) -> None:
+        """Remove what was written for an array that SLURM did not take."""
+        self._array(token).unlink(missing_ok=True)
+        self.batch_file(token).unlink(missing_ok=True)
+
+    def note_id(self, main_id: str, token: str, submitted: str) -> None:
+        """Remember an array by SLURM's number, where the queue shows none of its marks."""
+        folder = self.root / "ids"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / main_id, f"{token} {submitted}".encode())
+
+    def ours(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those tasks that were submitted from here, each with its array's token as its comment."""
+        known = {path.stem for path in self._array("any").parent.glob("*.json")}
+        by_id = {path.name: path.read_text() for path in (self.root / "ids").glob("*")}
+        found = []
+        for entry in entries:
+            token = next((mark for mark in entry.marks if mark in known), None)
+            if token is None and entry.main_id in by_id:
+                noted, _, submitted = by_id[entry.main_id].partition(" ")
+                token = noted if entry.submitted >= submitted else None  # or the number was used again
+            if token is not None:
+                found.append(replace(entry, comment=token))
+        return found
+
+    def _private(self, name: str) -> Path:
+        folder = self.private / name
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _array(self, token: str) -> Path:
         return self.root / "arrays" / f"{token}.json"

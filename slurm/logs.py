@@ -10,7 +10,7 @@ from pathlib import Path
 from common import cli
 from common.jobs import read_job_ref
 from common.paths import RecordsFolder
-from common.text import nearest
+from common.text import nearest, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError("expected one RUN: python -m slurm.logs RUN [runs=PATH] [lines=40]")
     path = find(asked.runs, names[0])
     for line in path.read_text(errors="replace").splitlines()[-asked.lines :]:
-        print(line)
+        print(printable(line))
     return 0
 
 

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from common import cli
 from common.jobs import Resources
@@ -21,6 +21,18 @@ from common.text import nearest
 
 APPLICATION = "negative-flips"
 LISTS = frozenset({"exclude", "setup"})
+EXTRA = "extra"
+OWN = {
+    **dict.fromkeys(("partition", "account", "qos", "constraint", "gres", "exclude", "time", "nodes"), ""),
+    **{"mem": "memory_gb", "mem-per-cpu": "mem_per_cpu", "cpus-per-task": "cpus"},
+    **{"gpus-per-node": "gpus", "gpus": "gpus", "ntasks-per-node": "gpus", "signal": "warning_s"},
+}
+"""Options of sbatch that have a setting of their own, and its name where that is another."""
+NEEDED = frozenset(
+    {"array", "chdir", "clusters", "comment", "dependency", "error", "job-name", "kill-on-invalid-dep"}
+    | {"no-requeue", "ntasks", "open-mode", "output", "parsable", "requeue", "test-only", "wait", "wrap"}
+)
+"""Options of sbatch by which jobs are found, connected and resumed."""
 TIME = re.compile(  # as sbatch reads it, where 90:30 would be minutes and seconds
     r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d\d)(:(?P<seconds>\d\d))?)?"
     r"|(?P<only_hours>\d+):(?P<rest>\d\d):(?P<last>\d\d)"
@@ -47,8 +59,10 @@ class SlurmOptions:
     """Shell lines before the program, such as `module load cuda`."""
     time: str | None = None
     """Time limit of a job: minutes, hours:minutes:seconds or days-hours:minutes:seconds."""
-    memory_gb: float | None = None
-    """Memory of a job on each node."""
+    memory_gb: float | Literal["none"] | None = None
+    """Memory of a job on each node; `none` leaves the choice to the site."""
+    mem_per_cpu: float | None = None
+    """Memory of a job for each core, in GB, in the place of memory_gb."""
     cpus: int | None = None
     """Cores of a job on each node."""
     gpus: int | None = None
@@ -61,20 +75,31 @@ class SlurmOptions:
     """How long before its time limit a job is told to write a checkpoint."""
     poll_s: float | None = None
     """The shortest time between two questions to the scheduler."""
+    extra: tuple[tuple[str, str], ...] | None = None
+    """Further options of sbatch by their long names: `slurm.extra.reservation=night`, and `=true` for one
+    that takes no value."""
 
     def __post_init__(self) -> None:
         if self.time is not None:
             minutes(self.time)
-        for name in ("memory_gb", "cpus", "nodes", "array_parallelism", "warning_s", "poll_s"):
+        for name in ("memory_gb", "mem_per_cpu", "cpus", "nodes", "array_parallelism", "warning_s", "poll_s"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
+            if value not in (None, "none") and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"slurm.{name}={value}: must be a finite number above 0")
         if self.gpus is not None and self.gpus < 0:
             raise ValueError(f"slurm.gpus={self.gpus}: must be 0 or more")
+        if self.memory_gb is not None and self.mem_per_cpu is not None:
+            raise ValueError("slurm.memory_gb= and slurm.mem_per_cpu= exclude each other")
+        for name, value in self.extra or ():
+            _check_extra(name, value)
 
     def over(self, other: SlurmOptions) -> SlurmOptions:
         """`other`, changed by what is said here."""
         said = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        if self.memory_gb is not None or self.mem_per_cpu is not None:
+            said = {"memory_gb": None, "mem_per_cpu": None, **said}
+        if self.extra is not None:
+            said["extra"] = tuple({**dict(other.extra or ()), **dict(self.extra)}.items())
         return replace(other, **said)
 
 
@@ -84,9 +109,11 @@ class Request:
 
     cpus: int
     gpus: int
-    memory_gb: float
+    memory_gb: float | None
+    """On each node; None where it is asked for by core, or not at all."""
     minutes: int
     nodes: int
+    mem_per_cpu: float | None = None
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -96,6 +123,7 @@ class Request:
     setup: tuple[str, ...] = ()
     array_parallelism: int = 256
     warning_s: int = 120
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +163,15 @@ class Profile:
             avoid: nodes where the job failed.
         """
         options = self.options(role, arch)
+        memory: float | None = None
+        if options.memory_gb != "none" and options.mem_per_cpu is None:
+            memory = (options.memory_gb or needs.memory_gb) * memory_factor
         limit = minutes(options.time) if options.time is not None else needs.minutes
         return Request(
             cpus=options.cpus or needs.cpus,
             gpus=needs.gpus if options.gpus is None else options.gpus,
-            memory_gb=(options.memory_gb or needs.memory_gb) * memory_factor,
+            memory_gb=memory,
+            mem_per_cpu=None if options.mem_per_cpu is None else options.mem_per_cpu * memory_factor,
             minutes=limit,
             nodes=options.nodes or needs.nodes,
             partition=options.partition,
@@ -152,6 +184,7 @@ class Profile:
             array_parallelism=options.array_parallelism or Request.array_parallelism,
             # A warning that comes before a short job has begun to work would end it for nothing.
             warning_s=min(options.warning_s or Request.warning_s, 15 * limit),
+            extra=options.extra or (),
         )
 
     @property
@@ -174,6 +207,7 @@ def load(
     Raises:
         ValueError: no such profile, an unknown key, or a value of the wrong type.
     """
+    overrides = _with_extra(overrides)
     for key in overrides:
         if key not in SlurmOptions.__dataclass_fields__:
             hint = nearest(key, SlurmOptions.__dataclass_fields__)
@@ -245,6 +279,29 @@ def _sections(content: Any, path: Path, kind: str, known: Collection[str]) -> di
     return {name: _options(section, path, f"{kind}.{name}.") for name, section in content.items()}
 
 
+def _check_extra(name: str, value: str) -> None:
+    """Refuse what cannot be an option of sbatch, or what only this program may decide."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        raise ValueError(
+            f"slurm.extra.{name}: expected the long name of an option of sbatch, such as reservation"
+        )
+    if name in OWN:
+        raise ValueError(f"slurm.extra.{name}: say slurm.{OWN[name] or name}=")
+    if name in NEEDED:
+        raise ValueError(
+            f"slurm.extra.{name}: jobs are found, connected and resumed by it; it cannot be changed"
+        )
+    if not value or not value.isprintable():
+        raise ValueError(f"slurm.extra.{name}: expected a value of printable characters, or true")
+
+
+def _with_extra(words: Mapping[str, str]) -> dict[str, Any]:
+    """The words of a command line, those of `slurm.extra.NAME=` as one table."""
+    found: dict[str, Any] = {key: value for key, value in words.items() if not key.startswith(f"{EXTRA}.")}
+    extra = {key.removeprefix(f"{EXTRA}."): value for key, value in words.items() if key not in found}
+    return {**found, EXTRA: extra} if extra else found
+
+
 def _options(content: Mapping[str, Any], path: Path, prefix: str) -> SlurmOptions:
     for key in content:
         if key not in SlurmOptions.__dataclass_fields__:
@@ -259,6 +316,10 @@ def _options(content: Mapping[str, Any], path: Path, prefix: str) -> SlurmOption
 
 def _require_type(value: Any, where: str, key: str) -> None:
     """Refuse numbers where a string is wanted: 5 is not a partition."""
+    if key == EXTRA:
+        if not isinstance(value, dict) or not all(isinstance(v, str | int | bool) for v in value.values()):
+            raise ValueError(f"{where}: must be a table of options of sbatch, such as [extra]")
+        return
     texts = value if isinstance(value, list) and key in LISTS else [value]
     text = key in LISTS or (key != "time" and str in get_args(get_type_hints(SlurmOptions)[key]))
     if text and not all(isinstance(item, str) for item in texts):
@@ -272,7 +333,19 @@ def _typed(content: Mapping[str, Any], prefix: str) -> SlurmOptions:
     hints = get_type_hints(SlurmOptions)
     values: dict[str, Any] = {}
     for key, value in content.items():
-        if key in LISTS:
+        if key == EXTRA and isinstance(value, Mapping):
+            said = {
+                name: str(item).lower() if isinstance(item, bool) else str(item)
+                for name, item in value.items()
+            }
+            values[key] = tuple(said.items())
+        elif key == EXTRA:
+            raise ValueError("slurm.extra=: say slurm.extra.NAME=VALUE, with the name of an option of sbatch")
+        elif key == "memory_gb" and value == "none":
+            values[key] = value
+        elif key == "memory_gb":
+            values[key] = cli.value(f"{prefix}{key}", str(value), float)
+        elif key in LISTS:
             values[key] = tuple(map(str, value)) if isinstance(value, list) else (str(value),)
         else:
             values[key] = cli.value(f"{prefix}{key}", str(value), hints[key])

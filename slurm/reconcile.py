@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +10,10 @@ from common.jobs import FOR_PARENTS, UNSUBMITTED, JobRef, JobState, Phase, block
 from common.paths import RecordsFolder
 from slurm.ledger import Array
 from slurm.scheduler import ACTIVE, Entry
+
+NEVER = "DependencyNeverSatisfied"
+HELD_STATES = frozenset({"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
+HELD_REASONS = re.compile(r"\bheld\b|Held|HoldMaxRequeue|" + NEVER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +26,7 @@ class Task:
     @property
     def number(self) -> int:
         """Grows from one submission to the next."""
-        return int(self.entry.slurm_id.partition("_")[0])
+        return int(self.entry.main_id)
 
 
 def tasks_of(entries: Iterable[Entry], arrays: Mapping[str, Array]) -> list[Task]:
@@ -130,8 +135,26 @@ def live_state(tasks: Sequence[Task]) -> JobState:
     running = next((entry for entry in entries if entry.state in ACTIVE), None)
     if running is not None:
         return JobState(phase=Phase.RUNNING, node=running.node)
+    held = next((entry for entry in entries if _is_held(entry)), None)
+    if held is not None:
+        return JobState(phase=Phase.PENDING, note=_held_note(held), node=held.node, held=True)
     entry = entries[0]
     if entry.reason == "Dependency":
         return JobState(phase=Phase.WAITING, note=FOR_PARENTS)
     note = entry.reason if entry.state == "PENDING" else entry.state.lower()
     return JobState(phase=Phase.PENDING, note=note, node=entry.node)
+
+
+def _is_held(entry: Entry) -> bool:
+    """Whether it stays in the queue until a person acts."""
+    return entry.state in HELD_STATES or (
+        entry.state == "PENDING" and bool(HELD_REASONS.search(entry.reason))
+    )
+
+
+def _held_note(entry: Entry) -> str:
+    """The scheduler's reason, and the command that helps."""
+    if entry.reason == NEVER:
+        return f"{NEVER}: scancel {entry.slurm_id} lets the sweep submit it again"
+    reason = entry.reason or entry.state.lower()
+    return f"held in the queue: {reason}; scontrol release {entry.slurm_id} lets it start"

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from common import cli
 from common.jobs import UNSUBMITTED, JobRef, JobState, Phase
-from common.jobtable import failure_line, jobs_table
+from common.jobtable import failure_line, held_line, jobs_table
 from results.store import Store
 from slurm import scheduler
+from slurm.commands import NoAnswer
 from slurm.ledger import Ledger
 from slurm.reconcile import Task, reconcile, tasks_of
 
@@ -35,24 +36,29 @@ def main(argv: Sequence[str]) -> int:
     if not ledger.exists:
         console.print(f"nothing was submitted to SLURM from {asked.runs}", highlight=False, markup=False)
         return 0
-    tasks = living(ledger)
-    if tasks is None:
-        console.print("SLURM does not answer")
+    try:
+        tasks = living(ledger)
+    except NoAnswer as silence:
+        console.print(f"SLURM does not answer ({silence})", highlight=False, markup=False)
         return 1
     jobs, states = overview(ledger, tasks)
     console.print(f"{len(tasks)} task(s) queued or running, {len(jobs)} job(s) not done", highlight=False)
     console.print(jobs_table(jobs, states, records=ledger.records, rows=len(jobs) + 1))
     for job in jobs:
+        if states[job.id].held:
+            console.print(held_line(job, states[job.id]), soft_wrap=True)
         if states[job.id].phase is Phase.FAILED:
             console.print(failure_line(job, states[job.id], records=ledger.records), soft_wrap=True)
     return 0
 
 
-def living(ledger: Ledger) -> list[Task] | None:
-    """Tasks from this folder that wait or run; None where SLURM does not answer."""
-    entries = scheduler.queue(ledger.name)
-    if entries is None:
-        return None
+def living(ledger: Ledger) -> list[Task]:
+    """Tasks from this folder that wait or run.
+
+    Raises:
+        NoAnswer: SLURM is silent.
+    """
+    entries = ledger.ours(scheduler.queue(ledger.users()))
     arrays = {array.token: array for array in ledger.arrays()}
     return tasks_of([entry for entry in entries if entry.live], arrays)
 

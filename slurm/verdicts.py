@@ -10,16 +10,17 @@ from typing import Literal
 
 from common.exits import INTERRUPTED, cause_of_exit
 from common.jobs import Cause, JobRef, Phase
+from common.progress import Progress
 from results.store import Failure, Store
 from slurm import scheduler
 from slurm.ledger import Ledger
-from slurm.reconcile import Reconciliation, Task
+from slurm.reconcile import NEVER, Reconciliation, Task
 from slurm.scheduler import Entry
 from slurm.submit import transport_log
 from slurm.worker import WorkerReport
 
 LATE_LOOKS = 3
-"""Looks after which a record that a completed task should have left is not merely slow to appear."""
+"""Looks one after the other after which a task is over, or its record not merely slow to appear."""
 OUT_OF_MEMORY = (
     "exceeded memory limit",
     "exceeded job memory limit",
@@ -27,7 +28,6 @@ OUT_OF_MEMORY = (
     "oom_kill",
     "Out Of Memory",
 )
-NEVER = "DependencyNeverSatisfied"
 
 
 Verdict = Cause | Literal["dependency", "cancelled"]
@@ -86,6 +86,8 @@ def judge(
         return "preempted", report.why or "it was told to stop"
     if report.code > 0 and failure is not None:
         return failure.cause, failure.message
+    if report.code > 0 and report.cause is not None:
+        return report.cause, report.why
     return cause_of_exit(report.code, oom=report.oom)
 
 
@@ -110,20 +112,38 @@ class TaskVerdicts:
         self._ledger = ledger
         self._store = store
         self._looks: Counter[str] = Counter()
+        self._heard: dict[str, float] = {}
+
+    def silence(self) -> None:
+        """SLURM did not answer: what was missing in the answers before may only have been hidden."""
+        self._looks.clear()
 
     def of(self, picture: Reconciliation) -> Iterator[Ended]:
-        """A verdict for every ended task; for what the queue has forgotten, sacct may know."""
+        """A verdict for every task that is surely over; what the queue has forgotten sacct may know."""
+        for seen_again in self._looks.keys() - {task.entry.slurm_id for _, task in picture.ended}:
+            del self._looks[seen_again]
         forgotten = [task.entry.slurm_id for _, task in picture.ended if not task.entry.state]
         known = scheduler.final_states(forgotten)
         for job, task in picture.ended:
             entry = task.entry
             if state := known.get(entry.slurm_id):
                 entry = entry.ended_as(state)
+            if entry.live or (not entry.state and self._still_talks(job, entry)):
+                self._looks.pop(entry.slurm_id, None)
+                continue
             self._looks[entry.slurm_id] += 1
             if entry.state in ("COMPLETED", "") and self._looks[entry.slurm_id] < LATE_LOOKS:
                 continue  # a shared file system may show the record late, and the queue may err
             self.settled.add(entry.slurm_id)
             yield self._verdict(job, entry, orphan=lost_parent(job, task, picture))
+
+    def _still_talks(self, job: JobRef, entry: Entry) -> bool:
+        """Whether a job that the queue does not show has said something since the last look."""
+        progress = Progress.read(self._ledger.records.job(job.id))
+        now = progress.time if progress is not None else 0.0
+        before = self._heard.get(entry.slurm_id)
+        self._heard[entry.slurm_id] = now
+        return before is not None and now != before
 
     def _verdict(self, job: JobRef, entry: Entry, *, orphan: bool) -> Ended:
         report = self._report(job, entry.slurm_id)

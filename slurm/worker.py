@@ -1,28 +1,27 @@
 """What SLURM runs on a node: the program as a child, with signals turned into checkpoints and requeues.
 
-submitit calls `run`, which never returns: it exits with the program's exit code, so that dependent jobs see
-it and no result travels through a pickle.
+Its exit code is the program's, so that dependent jobs see it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 import msgspec
 
 from common.exits import INTERRUPTED, oom_kills
 from common.files import write_atomically
-from common.jobs import RETRIES, read_job_ref
+from common.jobs import RETRIES, Cause, read_job_ref
 from common.paths import JobFolder
 from results.store import Store
 from slurm import scheduler
@@ -32,6 +31,7 @@ WARNING = signal.SIGUSR2
 SLACK_S = 60.0
 """How exactly SLURM keeps the moment of its warning."""
 LINGER_S = 300.0
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 REQUEUE_PAUSES_S = (0.0, 5.0, 10.0)
 
 
@@ -50,6 +50,8 @@ class WorkerReport:
     oom: bool = False
     """Whether the kernel killed something for memory on its node meanwhile."""
     why: str = ""
+    cause: Cause | None = None
+    """Of an end that the worker itself explains."""
 
     @classmethod
     def read(cls, folder: JobFolder) -> WorkerReport | None:
@@ -67,17 +69,19 @@ class WorkerReport:
             print(f"{folder.worker.name}: {error}", flush=True)
 
 
-def run(folder: str, program: str, minutes: int, warning_s: int) -> NoReturn:
-    """Run `python -m program folder` and end with its exit code.
+def main(arguments: Sequence[str]) -> int:
+    """Run `python -m PROGRAM FOLDER`; its exit code.
 
     Args:
-        folder: the job's folder.
-        program: module to run.
-        minutes: the time limit.
-        warning_s: how long before it the warning comes.
+        arguments: the job's folder, the module to run, the time limit in minutes, and how many seconds before
+            it the warning comes.
     """
+    folder, program, minutes, warning_s = arguments
+    if not Path(folder).is_dir():
+        print(f"error: {folder}: the job's folder was removed", file=sys.stderr)
+        return 1
     worker = Worker(JobFolder(Path(folder)), os.environ)
-    sys.exit(worker.run(program, seconds_to_warning=60 * minutes - warning_s))
+    return worker.run(program, seconds_to_warning=60 * int(minutes) - int(warning_s))
 
 
 class Worker:
@@ -107,7 +111,10 @@ class Worker:
             signal.signal(number, self._pass_on)
         self._tell(self._report)
         ooms = oom_kills()
-        code = self._wait_for(program)
+        try:
+            code = self._wait_for(program)
+        except OSError as error:
+            return self._without_log(error)
         if self._told and code in (-signal.SIGTERM, -signal.SIGUSR1):
             code = INTERRUPTED  # it had not come to the point of listening to signals
         self._tell(replace(self._report, code=code, oom=oom_kills() > ooms))
@@ -132,6 +139,14 @@ class Worker:
                 preexec_fn=_ignore_warning,
             )
             return self._child.wait()
+
+    def _without_log(self, error: OSError) -> int:
+        """The end of a task that cannot keep what its program prints."""
+        cause: Cause = "disk" if error.errno in NO_ROOM else "data"
+        why = f"its log cannot be written: {error}"
+        self._tell(replace(self._report, code=1, cause=cause, why=why))
+        print(f"error: {why}", file=sys.stderr, flush=True)
+        return 1
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """SLURM's word to stop, in the words that the program knows."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import os
-import pwd
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +19,19 @@ from rich.console import Console
 
 from common.jobs import LOST, SETTLED, UNSUBMITTED, JobRef, JobState, Outcome, Phase
 from common.signals import DISPATCHER, StopSignals
+from common.text import printable
 from harness.dispatch.local import PROGRAM, Show
-from harness.dispatch.retries import NO_ROOM, Retries
+from harness.dispatch.retries import Retries
 from harness.plan import Job
 from results.store import Store
-from slurm import scheduler, snapshot
+from slurm import scheduler
+from slurm.commands import NoAnswer, WrongQuestion
 from slurm.ledger import Array, Ledger
 from slurm.profile import Profile, Request
 from slurm.reconcile import Reconciliation, Task, reconcile, tasks_of
 from slurm.scheduler import Entry
-from slurm.submit import NotNow, Refused, dependency, mend, shapes, submit
+from slurm.snapshot import Snapshot, take
+from slurm.submit import LimitReached, NotNow, Refused, dependency, shapes, submit
 from slurm.verdicts import TaskVerdicts
 from slurm.worker import WorkerReport
 
@@ -38,7 +40,7 @@ SLOWEST_S = 60.0
 BACKOFF = 1.5
 HOLD_S = 15.0
 """How long to leave sbatch alone after it could not take a job."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def run_slurm(
@@ -63,7 +65,8 @@ def run_slurm(
         program: module that does a Job.
 
     Raises:
-        ValueError: sbatch refuses a job for good.
+        ValueError: sbatch refuses a job for good, or squeue the question.
+        FileNotFoundError: the folder of records was removed.
     """
     if "%" in str(runs.absolute()):
         raise ValueError(f"runs={runs}: sbatch takes a % in a path for a placeholder: choose another folder")
@@ -97,6 +100,14 @@ class _Watch:
         self._unsubmitted = True
         self._not_before = 0.0
         self._trouble = ""
+        self._in_queue: Collection[str] = ()
+        """Numbers of all jobs of the submitters at the last look, also of those from elsewhere."""
+        self._first = True
+        self._empty_looks = 0
+        self._welcome = sys.maxsize
+        """How many tasks a new array may have before the site's limit on queued jobs is met."""
+        self._doubtful: dict[tuple[tuple[str, ...], Request, str], Array] = {}
+        """Arrays that sbatch may have taken although it said otherwise: they are not made anew."""
 
     def warn(self) -> None:
         """Say beforehand which Jobs will not fit their time limit."""
@@ -114,16 +125,14 @@ class _Watch:
     def run(self, show: Show, stop: StopSignals, *, wait: bool) -> bool:
         """Go on until all is settled; True when it left before."""
         pause = self._profile.poll_s
-        first = True
         while not stop.asked:
             before = self.states
             try:
-                self._look(first=first)
-            except Refused as refusal:
-                if stop.count():  # a terminal's Ctrl-C reaches sbatch too
+                self._look()
+            except (Refused, WrongQuestion) as refusal:
+                if stop.count():  # a terminal's Ctrl-C reaches SLURM's commands too
                     return True
-                raise Refused(f"{refusal}{self._already_queued()}") from refusal
-            first = first and self._silent
+                raise ValueError(f"{refusal}{self._already_queued()}") from refusal
             show(self.states)
             if all(state.phase in SETTLED for state in self.states.values()):
                 return False
@@ -135,7 +144,10 @@ class _Watch:
 
     def _already_queued(self) -> str:
         """What a person must know who is told that sbatch took only a part."""
-        living = [entry for entry in scheduler.queue(self._ledger.name) or [] if entry.live]
+        try:
+            living = [entry for entry in self._queue() if entry.live]
+        except (NoAnswer, WrongQuestion):
+            return "; jobs that are queued go on"
         if not living:
             return ""
         end = f"python -m slurm.cancel runs={self._ledger.records.root}"
@@ -147,25 +159,46 @@ class _Watch:
             show(self.states)
             time.sleep(min(SHOW_S, max(deadline - time.monotonic(), 0)))
 
-    def _note_silence(self, silent: bool) -> None:
-        """Say once that the controller is gone, and once that it is back."""
-        if silent != self._silent:
-            self._console.print("SLURM does not answer; waiting for it" if silent else "SLURM answers again")
-        self._silent = silent
+    def _queue(self) -> list[Entry]:
+        """What the queue shows of this folder's tasks."""
+        entries = scheduler.queue(self._ledger.users())
+        self._in_queue = scheduler.main_ids(entries)
+        return self._ledger.ours(entries)
 
-    def _look(self, *, first: bool) -> None:
+    def _note_silence(self, silence: str) -> None:
+        """Say once that the controller is gone and in which words, and once that it is back."""
+        if silence and not self._silent:
+            self._say(f"SLURM does not answer; waiting for it ({silence})")
+        elif self._silent and not silence:
+            self._say("SLURM answers again")
+        self._silent = bool(silence)
+
+    def _say(self, line: str) -> None:
+        self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+    def _look(self) -> None:
         """One round with one question to the queue: account for what ended, submit what is missing.
 
         What is submitted rests on a look under the lock, which no other submitter can make stale.
         """
+        if not self._ledger.records.root.is_dir():
+            raise FileNotFoundError(
+                errno.ENOENT, "The folder of records was removed", str(self._ledger.records.root)
+            )
         with self._ledger.lock() if self._may_submit() else contextlib.nullcontext():
-            entries = scheduler.queue(self._ledger.name)
-            self._note_silence(entries is None)
-            if entries is None:
+            try:
+                entries = self._queue()
+            except NoAnswer as silence:
+                self._verdicts.silence()
+                self._note_silence(str(silence))
                 return
+            self._note_silence("")
             tasks = self._take_over(entries)
-            if first:  # what ended before this process began is nobody's to charge
+            if self._first and not entries and self._doubts_emptiness():
+                return
+            if self._first:  # what ended before this process began is nobody's to charge
                 self._verdicts.settled |= {task.entry.slurm_id for task in tasks if not task.entry.live}
+            self._first = False
             self._read_records()
             picture = self._reconcile(tasks)
             if picture.ended:
@@ -191,21 +224,23 @@ class _Watch:
                 ended.job, ended.verdict, ended.message, explained=explained, node=ended.node
             )
 
+    def _doubts_emptiness(self) -> bool:
+        """Whether to look again before a queue without any job of this folder is believed.
+
+        An answer that is empty by mistake would have all that runs submitted once more.
+        """
+        self._empty_looks += 1
+        expected = {job.id for array in self._ledger.arrays() for job in array.jobs} & self._jobs.keys()
+        return bool(expected) and self._empty_looks < 2
+
     def _may_submit(self) -> bool:
         return self._unsubmitted and time.monotonic() >= self._not_before
 
     def _take_over(self, entries: Sequence[Entry]) -> list[Task]:
         """The tasks behind those entries of the queue that this folder knows of."""
-        me = pwd.getpwuid(os.getuid()).pw_name
         for token in {entry.comment for entry in entries} - self._arrays.keys():
-            array = self._ledger.read(token)
-            if array is not None:
+            if (array := self._ledger.read(token)) is not None:
                 self._arrays[token] = array
-                mend(
-                    array,
-                    [e for e in entries if e.comment == token and e.live and e.user == me],
-                    self._ledger,
-                )
         return tasks_of(entries, self._arrays)
 
     def _reconcile(self, tasks: Sequence[Task]) -> Reconciliation:
@@ -243,13 +278,13 @@ class _Watch:
         left = [job for job in picture.submit if not self._retries.disk.waits(job.id)]
         try:
             while level := [job for job in left if self._has_parents(job, picture, ids)]:
-                made += self._submit_level(level, ids)
+                self._submit_level(level, ids, made)
                 handed_in = {job.id for job in level}
                 left = [job for job in left if job.id not in handed_in]
         except OSError as trouble:
-            if not isinstance(trouble, NotNow) and trouble.errno not in FULL:
+            if not isinstance(trouble, NotNow) and trouble.errno not in UNWRITABLE:
                 raise
-            self._trouble = str(trouble)
+            self._trouble = printable(str(trouble))
             self._not_before = time.monotonic() + max(HOLD_S, 3 * self._profile.poll_s)
         return made
 
@@ -258,40 +293,53 @@ class _Watch:
         states = picture.states
         return all(p not in states or states[p].phase in {Phase.DONE, *LOST} or ids.get(p) for p in job.after)
 
-    def _submit_level(self, level: Sequence[JobRef], ids: dict[str, tuple[str, ...]]) -> list[Task]:
-        made: list[Task] = []
+    def _submit_level(
+        self, level: Sequence[JobRef], ids: dict[str, tuple[str, ...]], made: list[Task]
+    ) -> None:
+        """Hand in jobs whose parents are all in the queue; `ids` and `made` grow by what SLURM took."""
         requests = {job.id: self._request(job) for job in level}
         depends = {job.id: self._dependency(job, ids) for job in level}
         for members in shapes(level, requests, depends, largest=self._largest_array):
-            request = requests[members[0].id]
-            array = Array.new(members, request, program=self._program, code=self._code)
-            self._arrays[array.token] = array
-            try:
-                given = self._submit(array, depends[members[0].id])
-            except Refused as refusal:
-                if not all(job.id in self._retries.notes for job in members):
-                    raise
-                for job in members:  # more memory, say, than any node has
-                    self._retries.give_up(job, str(refusal))
-                continue
-            for place, (job, slurm_id) in enumerate(zip(members, given, strict=True)):
-                ids[job.id] = (slurm_id,)
-                entry = Entry(slurm_id=slurm_id, index=place, state="PENDING", comment=array.token)
-                made.append(Task(job=array.jobs[place], entry=entry))
-        return made
+            left = members
+            while left:
+                piece = left[: self._welcome]
+                taken = self._submit(piece, requests[piece[0].id], depends[piece[0].id])
+                if taken is None:  # too many: the half may fit
+                    continue
+                left = left[len(piece) :]
+                for job, entry in zip(piece, taken, strict=False):  # none where sbatch refused a second try
+                    ids[job.id] = (entry.slurm_id,)
+                    made.append(Task(job=job, entry=entry))
 
-    def _submit(self, array: Array, depends: str) -> tuple[str, ...]:
-        """The ids of the array's tasks, also where sbatch has taken it and said that it had not."""
+    def _submit(self, jobs: Sequence[JobRef], request: Request, depends: str) -> Sequence[Entry] | None:
+        """The tasks of `jobs`; None where an array of fewer should be tried."""
+        key = (tuple(job.id for job in jobs), request, depends)
+        array = self._doubtful.pop(key, None) or Array.new(
+            jobs, request, program=self._program, code=self._code
+        )
+        self._arrays[array.token] = array
         try:
-            return submit(array, self._ledger, depends=depends)
-        except (NotNow, Refused):
-            entries = scheduler.queue(self._ledger.name) or []
-            mine = (e for e in entries if e.comment == array.token and not e.refused)
-            taken = sorted(mine, key=lambda e: e.index)
-            if len(taken) != len(array.jobs):
+            submitted = submit(array, self._ledger, depends=depends, earlier=self._in_queue)
+        except LimitReached:
+            del self._arrays[array.token]
+            if len(jobs) == 1:
                 raise
-            mend(array, taken, self._ledger)
-            return tuple(entry.slurm_id for entry in taken)
+            self._welcome = len(jobs) // 2
+            return None
+        except NotNow:
+            self._doubtful[key] = array
+            raise
+        except Refused as refusal:
+            if not all(job.id in self._retries.notes for job in jobs):
+                raise
+            for job in jobs:  # more memory, say, than any node has
+                self._retries.give_up(job, str(refusal))
+            return ()
+        if len(jobs) == self._welcome:
+            self._welcome *= 2
+        if submitted.note:
+            self._say(submitted.note)
+        return submitted.tasks
 
     def _dependency(self, job: JobRef, ids: Mapping[str, tuple[str, ...]]) -> str:
         parents = [slurm_id for parent in job.after for slurm_id in ids.get(parent, ())]
@@ -312,8 +360,8 @@ class _Watch:
         return scheduler.largest_array()
 
     @functools.cached_property
-    def _code(self) -> snapshot.Snapshot:
-        return snapshot.take(self._ledger.code)
+    def _code(self) -> Snapshot:
+        return take(self._ledger.code)
 
     def _told(self, job_id: str, state: JobState) -> JobState:
         """A state with what only this process knows: how often it was started, why it is tried again."""
@@ -321,7 +369,7 @@ class _Watch:
             return state
         notes = [state.note, self._retries.notes.get(job_id, "")]
         if state.note == UNSUBMITTED:
-            notes.append(NO_ROOM if self._retries.disk.waits(job_id) else self._trouble)
+            notes.append("" if self._retries.disk.waits(job_id) else self._trouble)
         report = WorkerReport.read(self._ledger.records.job(job_id)) if state.phase is Phase.RUNNING else None
         starts = report.starts if report is not None else 0
         return replace(state, note=", ".join(dict.fromkeys(filter(None, notes))), starts=starts)

@@ -7,6 +7,7 @@ also stop by themselves when it is gone. To stop means: write a checkpoint, exit
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -22,7 +23,7 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import TextIO
 
-from common.exits import INTERRUPTED, cause_of_exit, oom_kills
+from common.exits import INTERRUPTED, LOST_CHILD, NO_LOG, cause_of_exit, oom_kills
 from common.jobs import (
     LOST,
     SETTLED,
@@ -43,6 +44,7 @@ from results.store import Store
 PROGRAM = "harness.execute"
 GRACE_S = 90.0
 POLL_S = 0.25
+SERVER_STARTS = 5
 
 Show = Callable[[Mapping[str, JobState]], None]
 
@@ -210,11 +212,21 @@ class _Pool:
             place = self._places.take(job.id, needs)
             if place is None:
                 continue
-            arguments = (self._records.job(job.id).root, self._program, dict(place))
-            process = self._context.Process(target=_work, args=arguments, name=job.id)
-            process.start()
-            self._running[job.id] = process
+            self._running[job.id] = self._start(job, place)
             self._tracker.set(job, Phase.RUNNING, started=True)
+
+    def _start(self, job: Job, place: Mapping[str, str]) -> ForkServerProcess:
+        """A process for `job`; a fork server that was killed, which the kernel likes to do, is replaced."""
+        arguments = (self._records.job(job.id).root, self._program, dict(place))
+        for _ in range(SERVER_STARTS):
+            _start_server(self._program)
+            process = self._context.Process(target=_work, args=arguments, name=job.id)
+            try:
+                process.start()
+            except (EOFError, ConnectionError):
+                continue
+            return process
+        raise ChildProcessError("the server that starts jobs was killed again and again: is memory short?")
 
     def _ended(self, timeout: float) -> list[tuple[Job, int, bool]]:
         """Jobs whose process has ended: exit code, and whether the kernel killed for memory meanwhile."""
@@ -227,6 +239,10 @@ class _Pool:
             process.join()
             assert process.exitcode is not None
             code = process.exitcode
+            if (
+                code == LOST_CHILD and process.pid is not None
+            ):  # its fork server was killed, it may not have been
+                _end_orphan(process.pid, job.id)
             process.close()
             del self._running[job.id]
             self._places.free(job.id)
@@ -271,10 +287,38 @@ def _start_server(program: str) -> None:
             signal.signal(number, handler)
 
 
+def _end_orphan(pid: int, job_id: str) -> None:
+    """End a job whose fork server is gone, before another process starts the same job."""
+    deadline = time.monotonic() + GRACE_S
+    sent = signal.SIGTERM
+    while _is_orphan(pid, job_id):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sent)
+        time.sleep(POLL_S)
+        if time.monotonic() > deadline:
+            sent = signal.SIGKILL
+
+
+def _is_orphan(pid: int, job_id: str) -> bool:
+    """Whether the process still lives, and is that job's and not a newer one with its number."""
+    status = Path(f"/proc/{pid}")
+    try:
+        state = (status / "stat").read_text().rpartition(")")[2].split()[0]
+        logs = [link.readlink() for link in (status / "fd").glob("[12]")]
+    except OSError:
+        return False
+    return state != "Z" and any(log.parent.name == job_id for log in logs)
+
+
 def _work(folder: Path, program: str, environment: Mapping[str, str]) -> None:
     """What a child does: its output into its log, then the job."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _redirect(JobFolder(folder).log().open("a"))
+    log = JobFolder(folder).log()
+    try:
+        _redirect(log.open("a"))
+    except OSError as error:
+        print(f"error: {log}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(NO_LOG)
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}", flush=True)
     os.environ.update(environment)
     when_parent_ends(_stop)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,12 +87,35 @@ def _memory_gb() -> float:
 
 def _gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Ids of the GPUs that a process started here would see."""
-    if (visible := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
+    installed = _installed_gpus()
+    if (visible := environment.get("CUDA_VISIBLE_DEVICES")) is None:
+        return installed
+    found: list[str] = []
+    for word in visible.split(","):
+        name = word.strip()
+        there = int(name) < len(installed) if name.isdecimal() else _names_one(name, installed)
+        if not there or name in found:  # CUDA itself heeds nothing that follows a wrong name
+            break
+        found.append(name)
+    return tuple(found)
+
+
+def _names_one(name: str, installed: Sequence[str]) -> bool:
+    """Whether `name` is the id of a GPU, its beginning, or a part of a GPU."""
+    if name.startswith("MIG-"):
+        return bool(installed)
+    return name.startswith("GPU-") and any(uuid.startswith(name) for uuid in installed)
+
+
+def _installed_gpus() -> tuple[str, ...]:
+    """Ids of this machine's GPUs, whatever the environment hides."""
     if shutil.which("nvidia-smi") is None:
         return ()
     command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
     return tuple(asked.stdout.split()) if asked.returncode == 0 else ()
 
 

@@ -13,7 +13,6 @@ from common.paths import RecordsFolder
 from harness.dispatch.disk import DiskSpace
 from results.store import Store
 
-NO_ROOM = "no room on the disk"
 BAD_NODE = 2
 """Failures of one job on one node after which the job stays away from it."""
 
@@ -48,12 +47,14 @@ class Retries:
         """
         if cause == "node" and node:
             self._nodes.setdefault(job.id, Counter())[node] += 1
-        if not explained and self.disk.full:  # a program that has no room cannot say so
-            cause, message = "disk", NO_ROOM
+        # A program that cannot write to the disk cannot say so either.
+        trouble = self.disk.trouble if cause == "disk" or not explained else ""
+        if trouble:
+            cause, message = "disk", trouble
         if cause == "disk":
             self.disk.wait(job.id)
         if self._spend(job, cause):
-            self.notes[job.id] = NO_ROOM if cause == "disk" else f"again after {cause}: {message}"
+            self.notes[job.id] = trouble or f"again after {cause}: {message}"
             return True
         self.failed[job.id] = f"{cause}: {message}"
         if not explained and cause != "disk":

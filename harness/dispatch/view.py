@@ -14,6 +14,7 @@ from rich.text import Text
 from common.jobs import FOR_PARENTS, UNSUBMITTED, JobRef, JobState, Phase
 from common.jobtable import STYLES, duration, jobs_table
 from common.paths import RecordsFolder
+from common.text import printable
 
 CHROME_LINES = 4
 
@@ -75,11 +76,11 @@ class View:
                 self._console.print(self._line(job, state), soft_wrap=True)
 
     def _line(self, job: JobRef, state: JobState) -> Text:
-        line = Text(f"{state.phase.value:<8}{job.title}")
+        line = Text(f"{state.phase.value:<8}{printable(job.title)}")
         if state.node:
-            line.append(f" on {state.node}")
+            line.append(f" on {printable(state.node)}")
         if state.note:
-            line.append(f" ({state.note})")
+            line.append(f" ({printable(state.note)})")
         if state.phase is Phase.FAILED:
             line.append(f" log: {self._records.job(job.id).log()}")
         return line
@@ -89,6 +90,8 @@ def _is_news(before: JobState | None, state: JobState) -> bool:
     """Whether a change is worth a line: a queue's changing reasons for not having started a job are not."""
     if before is not None and (before.phase, before.note) == (state.phase, state.note):
         return False
+    if state.held:
+        return True
     if state.phase is Phase.PENDING:
         return bool(state.node) or (before is not None and before.phase is Phase.RUNNING)
     return state.phase is not Phase.WAITING or state.note not in ("", FOR_PARENTS, UNSUBMITTED)

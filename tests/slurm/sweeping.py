@@ -21,7 +21,10 @@ class Sweeps:
     def start(self, *jobs, wait=True, **options):
         settings = {"runs": self._bench.runs, "cluster": "slurm", "console": self._console, "wait": wait}
         wanted = profile.load(
-            None, {**QUICK, **{key: str(value) for key, value in options.items()}}, roles=(), archs=()
+            None,
+            {key: str(value) for key, value in {**QUICK, **options}.items() if value is not None},
+            roles=(),
+            archs=(),
         )
         outcome = Future()
 

@@ -120,8 +120,8 @@ def test_a_controller_that_goes_and_comes_back_costs_nothing(slurm, sweeps, benc
 def test_a_queue_that_forgets_ended_jobs_and_no_accounting_suffice(sweeps, bench, monkeypatch):
     queue = scheduler.queue
 
-    def forgetful(name):
-        return [entry for entry in queue(name) or [] if entry.live]
+    def forgetful(users):
+        return [entry for entry in queue(users) if entry.live]
 
     monkeypatch.setattr(scheduler, "queue", forgetful)
     assert scheduler.final_states(["1"]) == {}, "this SLURM has no accounting"

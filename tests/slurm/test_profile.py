@@ -155,7 +155,7 @@ def test_what_sbatch_is_told(bench, tmp_path):
     assert told["gres"] == "gpu:a100:1"
     assert "gpus_per_node" not in told, "gres says it already"
     assert told["dependency"] == "afterok:7_1:7_2,afterany:9"
-    assert told["additional_parameters"] == {"kill-on-invalid-dep": "yes", "requeue": True}
+    assert told["additional_parameters"] == {"kill-on-invalid-dep": "yes", "requeue": True, "export": "ALL"}
     assert told["setup"][0] == "module load cuda"
     assert told["comment"] == array.token
     assert told["srun_args"] == ["--cpus-per-task=4"]
@@ -171,7 +171,66 @@ def test_arrays_are_cut_below_the_largest_and_by_what_they_wait_for(bench):
     ]
 
 
-def test_the_ledger_remembers_arrays_and_keeps_pickles_private(bench):
+@pytest.mark.parametrize(
+    ("words", "mem", "mem_per_cpu"),
+    [
+        ({}, "8192MB", None),
+        ({"mem_per_cpu": "1.5"}, None, "1536MB"),
+        ({"memory_gb": "none"}, None, None),
+    ],
+)
+def test_memory_is_asked_for_by_node_or_by_core_or_not_at_all(bench, tmp_path, words, mem, mem_per_cpu):
+    job = bench.job("job", resources=Resources(cpus=4, gpus=0, memory_gb=8, minutes=9))
+    array = Array.new([job.ref], request_of(load(None, words), job), program="p", code=CODE)
+    told = submit.parameters(array, name="flips-x", depends="")
+    assert (told.get("mem"), told.get("mem_per_cpu")) == (mem, mem_per_cpu)
+
+
+def test_a_later_section_may_ask_for_memory_in_another_way(bench, home):
+    (home / "mine.toml").write_text("mem_per_cpu = 2\n[role.candidate]\nmemory_gb = 5")
+    request = request_of(load("mine", {}), bench.job("job"), memory_factor=2)
+    assert (request.memory_gb, request.mem_per_cpu) == (10, None)
+    request = request_of(load("mine", {"mem_per_cpu": "3"}), bench.job("job"), memory_factor=2)
+    assert (request.memory_gb, request.mem_per_cpu) == (None, 6)
+
+
+def test_further_options_of_sbatch_come_from_the_profile_and_the_command_line(bench, home):
+    (home / "mine.toml").write_text(
+        """
+        [extra]
+        reservation = "night"
+        exclusive = true
+        [role.candidate.extra]
+        licenses = "a:1"
+        """
+    )
+    made = load("mine", {"extra.reservation": "day", "extra.exclusive": "false"})
+    array = Array.new([bench.job("job").ref], request_of(made, bench.job("job")), program="p", code=CODE)
+    told = submit.parameters(array, name="flips-x", depends="")["additional_parameters"]
+    assert (told["reservation"], told["licenses"]) == ("day", "a:1")
+    assert "exclusive" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"extra.partition": "x"}, "say slurm.partition="),
+        ({"extra.mem-per-cpu": "4G"}, "say slurm.mem_per_cpu="),
+        ({"extra.comment": "x"}, "cannot be changed"),
+        ({"extra.clusters": "two"}, "cannot be changed"),
+        ({"extra.No_Name": "x"}, "expected the long name"),
+        ({"extra.reservation": "a\nb"}, "printable"),
+        ({"extra": "x"}, "say slurm.extra.NAME=VALUE"),
+        ({"memory_gb": "4", "mem_per_cpu": "1"}, "exclude each other"),
+        ({"mem_per_cpu": "0"}, "above 0"),
+    ],
+)
+def test_what_sbatch_cannot_be_told_is_named(words, message):
+    with pytest.raises(ValueError, match=message):
+        load(None, words)
+
+
+def test_the_ledger_remembers_arrays(bench):
     ledger = Ledger(bench.runs)
     request = request_of(Profile(), bench.job("other"))
     array = Array.new([bench.job("job", size=2).ref], request, program="p", code=CODE)
@@ -180,10 +239,8 @@ def test_the_ledger_remembers_arrays_and_keeps_pickles_private(bench):
     assert ledger.read("nonsense") is None
     assert ledger.read("../arrays/" + array.token) is None
     assert ledger.name == Ledger(bench.runs).name
-    assert ledger.pickles().stat().st_mode & 0o777 == 0o700
-    ledger.pickles().chmod(0o755)
-    with pytest.raises(ValueError, match="mode 700"):
-        ledger.pickles()
+    ledger.forget(array.token)
+    assert ledger.read(array.token) is None
 
 
 def test_the_documented_profile_is_a_valid_one(bench, home, tmp_path):

@@ -9,7 +9,7 @@ from common.paths import RecordsFolder
 from slurm.ledger import Array
 from slurm.profile import Profile
 from slurm.reconcile import Task, reconcile, tasks_of
-from slurm.scheduler import Entry, parse_queue
+from slurm.scheduler import SEPARATOR, Entry, parse_queue
 from slurm.snapshot import Snapshot
 
 RECORDS = RecordsFolder(Path("runs"))
@@ -53,7 +53,19 @@ def test_a_record_is_the_only_proof_whatever_the_queue_says(bench):
         ("PENDING", "Resources", Phase.PENDING, "Resources"),
         ("PENDING", "Dependency", Phase.WAITING, "for its parents"),
         ("SUSPENDED", "", Phase.PENDING, "suspended"),
-        ("REQUEUE_HOLD", "", Phase.PENDING, "requeue_hold"),
+        (
+            "REQUEUE_HOLD",
+            "",
+            Phase.PENDING,
+            "held in the queue: requeue_hold; scontrol release 7 lets it start",
+        ),
+        (
+            "PENDING",
+            "JobHeldAdmin",
+            Phase.PENDING,
+            "held in the queue: JobHeldAdmin; scontrol release 7 lets it start",
+        ),
+        ("DREAMING", "", Phase.PENDING, "dreaming"),
         ("RUNNING", "", Phase.RUNNING, ""),
         ("COMPLETING", "", Phase.RUNNING, ""),
     ],
@@ -130,12 +142,14 @@ def test_a_plan_of_thousands_with_a_task_each(bench):
 
 def test_squeue_s_lines_are_read_whatever_a_comment_holds():
     lines = [
-        "7_3|3|PENDING|Resources||ada|tok|en",
-        "8|N/A|RUNNING|None|n[1-2]|ada|abc",
+        "7_3 3 PENDING Resources  1000 then tok|en /a/tok.sh".replace(" ", SEPARATOR),
+        "Welcome to cluster 7",
+        "8 N/A RUNNING None n[1-2] 1000 then abc /b.sh".replace(" ", SEPARATOR),
         "slurm_load_jobs error: nonsense",
     ]
     first, second = parse_queue(lines)
-    assert (first.slurm_id, first.index, first.comment, first.live) == ("7_3", 3, "tok|en", True)
+    assert (first.slurm_id, first.index, first.live) == ("7_3", 3, True)
+    assert first.marks == ("tok|en", "tok")
     assert (second.index, second.reason, second.node) == (0, "", "n[1-2]")
 
 

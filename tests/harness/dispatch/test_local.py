@@ -4,16 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from common.jobs import Phase, Resources
+from common.jobs import JobState, Phase, Resources
+from common.paths import RecordsFolder
 from common.signals import DISPATCHER, StopSignals
 from harness.dispatch import disk
 from harness.dispatch.dispatcher import choose, dispatch
 from harness.dispatch.machine import Machine, Places
+from harness.dispatch.view import View
 from results.store import Store
 from tests.standin_jobs import ROOT
 
@@ -161,7 +165,9 @@ def test_a_record_counts_whatever_the_exit_code(bench, run):
 
 def test_a_job_that_ran_into_a_full_disk_starts_again_when_there_is_room(bench, run, console, monkeypatch):
     monkeypatch.setattr(disk, "LOOK_S", 0.1)
-    monkeypatch.setattr(disk, "has_room", lambda folder: "no room on the disk" in said(console))
+    monkeypatch.setattr(
+        disk, "trouble_of", lambda folder: "" if disk.NO_ROOM in said(console) else disk.NO_ROOM
+    )
     job = bench.job("full", "exit 3", "train 1 0")
     assert run(job).complete
     assert bench.tries(job) == 2
@@ -212,6 +218,7 @@ def test_a_job_too_large_for_the_machine_runs_alone(bench, run):
 # A sweep in a process of its own, which can be interrupted and killed like a person's.
 SWEEP = """
 import sys
+import threading
 from pathlib import Path
 from rich.console import Console
 from harness import jobfile
@@ -331,3 +338,58 @@ def test_auto_takes_this_machine_where_no_controller_answers_and_says_why(monkey
 def test_the_first_line_says_where_jobs_run(bench, run, console):
     assert run(bench.job("job")).complete
     assert said(console).splitlines()[0] == "cluster=local (2 cores, 8 GB)"
+
+
+# --- what the kernel's OOM killer, other people and old disks do
+
+
+def fork_server(process):
+    """The process that starts jobs for a sweep."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return next(child for child in children if "forkserver import main" in " ".join(child.cmdline()))
+
+
+def test_a_fork_server_that_is_killed_is_started_again(bench, sweep):
+    running = bench.job("running", "train 40 0.05")
+    later = bench.job("later", after=[running])
+    process = sweep(running, later)
+    wait_until(lambda: len(bench.lines(running, "epochs.txt")) > 2)
+    fork_server(process).kill()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert output.splitlines()[-1] == "done done"
+    assert "Traceback" not in output
+    assert bench.lines(running, "epochs.txt") == [str(epoch) for epoch in range(1, 41)], "no epoch twice"
+
+
+def test_a_job_whose_log_cannot_be_opened_is_one_line(bench, sweep):
+    job = bench.job("job")
+    log = bench.folder(job) / "log.txt"
+    log.mkdir()
+    output, _ = sweep(job).communicate(timeout=60)
+    assert output.count(f"error: {log}: Is a directory") == 1
+    assert "data: its log could not be opened" in output
+    assert "Traceback" not in output
+
+
+def test_a_folder_of_records_that_is_removed_is_said(bench, run, tmp_path):
+    job = bench.job("job", "train 200 0.05")
+
+    def remove():
+        wait_until(lambda: bench.tries(job))
+        bench.runs.rename(tmp_path / "away")
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    with pytest.raises(OSError, match="The folder of records was removed"):
+        run(job)
+    remover.join()
+
+
+def test_names_cannot_steer_the_terminal(bench, run, console):
+    job = bench.job("job", "fail bug")
+    state = JobState(phase=Phase.RUNNING, node="n\x1b[2J1", note="a\x1b]0;b")
+    with View([job.ref], records=RecordsFolder(bench.runs), console=console) as view:
+        view.show({job.id: state})
+    assert "\x1b" not in said(console)
+    assert "n?[2J1" in said(console)

@@ -71,7 +71,7 @@ def test_a_job_that_is_given_up_says_what_came_before(bench, retries):
 
 def test_an_unexplained_end_on_a_full_disk_is_the_disks(bench, retries, monkeypatch):
     job = bench.job("job").ref
-    monkeypatch.setattr("harness.dispatch.disk.has_room", lambda folder: False)
+    monkeypatch.setattr("harness.dispatch.disk.trouble_of", lambda folder: "no room on the disk")
     assert retries.charge(job, "bug", "it ended with exit code 3")
     assert retries.notes[job.id] == "no room on the disk"
     assert retries.disk.waits(job.id)
