@@ -14,7 +14,6 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,20 +177,20 @@ def minus_plain(events: Booleans, plain: Booleans) -> list[PlainDifference]:
 
     methods, seeds, samples = events.shape
     models = len(plain)
-    total = plain.sum(axis=0, dtype=np.int16)[None]
-    sums = _Sums.of(np.concatenate([events, total])).scaled(np.append(np.ones(methods), 1 / models))
-    rates = sums.by_seed.mean(axis=1) / samples
-    estimates = (rates[:-1] - rates[-1]).tolist()
+    weights = np.concatenate([np.eye(methods), np.full((methods, models), -1 / models)], axis=1)
+    sums = _Sums.of(np.concatenate([events, plain])).of_contrasts(weights)
+    estimates = (sums.by_seed.mean(axis=1) / samples).tolist()
     if seeds < FEWEST_SEEDS:
         return [PlainDifference(estimate=estimate, seeds=seeds) for estimate in estimates]
-    from_total = sums.variances(lambda products: _of_differences(products)[:-1, -1])
-    own = from_total.over_seeds
+    variances = sums.variances(np.diagonal)
+    own = variances.over_seeds
+    own[own < 1e-18] = 0  # rounding
     variance = np.maximum(own, own.mean() if methods else 0)
     if models > 1:
         within_seeds = float(plain.mean(axis=2).var(axis=0, ddof=1).mean())
         variance = np.maximum(variance, within_seeds * (1 + 1 / (models - 1)))
     df = _satterthwaite(own, seeds, most=4)
-    of_samples = np.where(variance == 0, from_total.over_samples, from_total.due_to_samples)
+    of_samples = np.where(variance == 0, variances.over_samples, variances.due_to_samples)
     errors = np.sqrt(variance / seeds + of_samples).tolist()
     found = []
     for estimate, error in zip(estimates, errors, strict=True):
@@ -283,14 +282,21 @@ def between_plain_models(rights: Sequence[EventsBySeed]) -> list[float]:
     models = [(seed, right) for model in rights for seed, right in model.items()]
     if len(models) < 2:
         return []
-    events = np.stack([right for _, right in models])[:, None]
-    both = _Sums.of(events).products
+    stacked = np.stack([right for _, right in models])
+    both = co_occurrences(stacked)
     alone = np.diagonal(both)[:, None] - both  # [R, R] right in the row's model and wrong in the column's
-    rates = alone.sum(axis=1) / (len(models) - 1) / events.shape[-1]
+    rates = alone.sum(axis=1) / (len(models) - 1) / stacked.shape[-1]
     by_seed: dict[int, list[float]] = {}
     for (seed, _), rate in zip(models, rates.tolist(), strict=True):
         by_seed.setdefault(seed, []).append(rate)
     return [math.fsum(by_seed[seed]) / len(by_seed[seed]) for seed in sorted(by_seed)]
+
+
+def co_occurrences(events: Booleans) -> NDArray[np.int64]:
+    """[R, R] how many events two rows of `events` [R, ...] have in common."""
+    packed = np.packbits(events.reshape(len(events), -1), axis=1)
+    words = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
+    return np.stack([np.bitwise_count(row & words).sum(axis=1, dtype=np.int64) for row in words])
 
 
 @functools.lru_cache(maxsize=4096)
@@ -365,31 +371,24 @@ class _Sums:
     """[R, R] sums over samples of products of the sums over seeds."""
 
     @classmethod
-    def of(cls, events: NDArray[Any]) -> _Sums:
-        rows, seeds, samples = events.shape
-        products = np.zeros((rows, rows))
-        by_sample = np.zeros((rows, samples))
-        by_seed = np.empty((rows, seeds))
-        for seed in range(seeds):
-            values = events[:, seed].astype(np.float32)  # sums of whole numbers below 2^24 are exact
-            products += values @ values.T
-            by_sample += values
-            by_seed[:, seed] = values.sum(axis=1, dtype=np.float64)
+    def of(cls, events: Booleans) -> _Sums:
+        by_sample = events.sum(axis=1, dtype=np.int64)
+        by_sample = by_sample[:, by_sample.any(axis=0)]  # most samples have no event at all
         return cls(
-            samples=samples,
-            by_seed=by_seed,
-            products=products,
-            products_of_samples=by_sample @ by_sample.T,
+            samples=events.shape[2],
+            by_seed=events.sum(axis=2, dtype=np.int64).astype(np.float64),
+            products=co_occurrences(events).astype(np.float64),
+            # Matrix products would start threads, which cost more than they gain where cores are busy.
+            products_of_samples=np.einsum("ix,jx->ij", by_sample, by_sample).astype(np.float64),
         )
 
-    def scaled(self, factors: Floats) -> _Sums:
-        """The sums of rows that are multiplied by `factors` [R]."""
-        both = np.outer(factors, factors)
+    def of_contrasts(self, weights: Floats) -> _Sums:
+        """The sums of contrasts of the rows, given the weights [C, R]."""
         return _Sums(
             samples=self.samples,
-            by_seed=self.by_seed * factors[:, None],
-            products=self.products * both,
-            products_of_samples=self.products_of_samples * both,
+            by_seed=weights @ self.by_seed,
+            products=weights @ self.products @ weights.T,
+            products_of_samples=weights @ self.products_of_samples @ weights.T,
         )
 
     def variances(self, of: Callable[[Floats], Floats]) -> _Variances:
