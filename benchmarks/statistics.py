@@ -74,6 +74,8 @@ class StatisticsBenchmark:
     """Further seeds with an old model and No Treatment alone."""
     tables: int = 1000
     """Tables in each cell; half of them where methods differ. The rejected rules see a quarter."""
+    measure: bool = True
+    """Whether to measure; otherwise the tables of the results file are printed again."""
     processes: int = 0
     """How many cells are measured at a time (default: the number of cores)."""
     results: Path = RESULTS
@@ -85,28 +87,32 @@ def main(argv: Sequence[str]) -> int:
     """Train the models, measure all cells, print the tables and write the figures."""
     prog = "python -m benchmarks.statistics"
     config = parse(StatisticsBenchmark, argv, prog=prog, description=__doc__ or "")
-    if config.train:
-        train(config)
-    trained = Trained.read(config.runs)
-    processes = config.processes or cores()
+    if config.measure:
+        if config.train:
+            train(config)
+        content = measure_all(config, Trained.read(config.runs))
+        write_atomically(config.results, (json.dumps(content, indent=1) + "\n").encode())
+    print_results(json.loads(config.results.read_bytes()))
+    return 0
+
+
+def measure_all(config: StatisticsBenchmark, trained: Trained) -> dict[str, Any]:
+    """Every cell, in several processes; what the results file holds."""
     began = time.perf_counter()
-    results = []
+    results: list[Result] = []
     todo = list(cells(trained))
-    with ProcessPoolExecutor(processes, initializer=_start, initargs=(trained,)) as pool:
-        counts = [config.tables // (2 if cell.rates == "own" else 1) for cell in todo]
+    counts = [config.tables // (2 if cell.rates == "own" else 1) for cell in todo]
+    with ProcessPoolExecutor(config.processes or cores(), initializer=_start, initargs=(trained,)) as pool:
         for result in pool.map(_measure_here, todo, counts):
             results.append(result)
             print(f"{len(results)} of {len(todo)}: {result.cell}", file=sys.stderr, flush=True)
-    print_results(results, trained)
-    content = {
+    return {
         **describe_machine(),
         "tables": config.tables,
         "minutes": round((time.perf_counter() - began) / 60, 1),
         "trained": trained.summary(),
         "cells": [result.document() for result in results],
     }
-    write_atomically(config.results, (json.dumps(content, indent=1) + "\n").encode())
-    return 0
 
 
 def train(config: StatisticsBenchmark) -> None:
@@ -554,6 +560,17 @@ class Result:
         }
         return {**asdict(self.cell), "figures": figures}
 
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Result:
+        """The inverse of `document`."""
+        figures = {
+            name: Figure(mean=one["mean"], tables=one["tables"]) for name, one in document["figures"].items()
+        }
+        return cls(
+            cell=Cell(**{name: value for name, value in document.items() if name != "figures"}),
+            figures=figures,
+        )
+
 
 def measure_cell(cell: Cell, trained: Trained, tables: int) -> Result:
     """Draw the tables of a cell and measure each; the same ones in every run of the benchmark."""
@@ -580,12 +597,12 @@ def _measure_here(cell: Cell, tables: int) -> Result:
     return measure_cell(cell, _trained[0], tables)
 
 
-def print_results(results: Sequence[Result], trained: Trained) -> None:
-    """One line for each cell, in % ± one binomial standard error."""
-    console = Console(width=200)
-    machine = describe_machine()
-    console.print(f"{machine['machine']}, {machine['versions']}", highlight=False)
-    console.print(json.dumps(trained.summary(), indent=1), highlight=False)
+def print_results(content: Mapping[str, Any]) -> None:
+    """Every cell, and a summary; all in % ± one binomial standard error."""
+    console = Console(width=220, highlight=False)
+    results = [Result.from_document(one) for one in content["cells"]]
+    console.print(f"{content['date']}, {content['machine']}, {content['versions']}")
+    console.print(json.dumps(content["trained"], indent=1))
     names = list(dict.fromkeys(name for result in results for name in result.figures))
     for source, rates in dict.fromkeys((r.cell.source, r.cell.rates) for r in results):
         group = [r for r in results if (r.cell.source, r.cell.rates) == (source, rates)]
@@ -600,6 +617,26 @@ def print_results(results: Sequence[Result], trained: Trained) -> None:
                 cell.spread or "", str(cell.methods), str(cell.seeds), f"{cell.samples:,}", *figures
             )
         console.print(shown)
+    console.print(summary(results))
+
+
+def summary(results: Sequence[Result]) -> Shown:
+    """For each kind of table the worst cell of all M and N, at S = 3 / 5 / 10."""
+    shown = Shown(title="worst of all M and N at S = 3 / 5 / 10", title_justify="left")
+    columns = {"ranks: false": max, "plain: false": max, "covered": min, "rate covered": min}
+    for name in ("tables", "rates", "spread", *columns):
+        shown.add_column(name, justify="left" if name not in columns else "right")
+    for key in dict.fromkeys((r.cell.source, r.cell.rates, r.cell.spread) for r in results):
+        group = [r for r in results if (r.cell.source, r.cell.rates, r.cell.spread) == key]
+        cells_ = []
+        for name, worst in columns.items():
+            by_seeds = [
+                [r.figures[name].mean for r in group if r.cell.seeds == seeds and name in r.figures]
+                for seeds in (3, 5, 10)
+            ]
+            cells_.append(" / ".join(f"{100 * worst(means):.1f}" if means else "-" for means in by_seeds))
+        shown.add_row(key[0], key[1], key[2] or "", *cells_)
+    return shown
 
 
 if __name__ == "__main__":
