@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from results.compare import main
+from results.gate.command import main
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ["cat", "=1+1", "[red]bird", "<b>fish</b>"]
@@ -146,7 +146,7 @@ def test_old_classes_may_be_a_file_of_names(files, capsys):
 
 
 def test_the_worked_example_of_the_documentation_is_what_happens(tmp_path, monkeypatch, capsys):
-    text = (Path(__file__).parents[2] / "docs" / "compare.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "compare.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (shell,) = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     (expected,) = re.findall(r"```\n(From the old.*?)```", text, re.DOTALL)
