@@ -91,7 +91,7 @@ def test_planning_and_reading_load_no_torch(name):
     modules = [name]
     if name in ROOMS:
         modules = [
-            f"{name}.{path.stem}" if path.stem != "__init__" else name
+            ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             for path in files(name)
             if path.stem != "__main__"
         ]

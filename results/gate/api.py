@@ -58,10 +58,9 @@ def compare(
         ]
 
     target_file = None if targets is None else read_targets(_source(targets, "targets", text, layout), layout)
-    wanted = (*groups, *((layout.weight,) if layout.weight else ()))
     metadata_file = None
     if metadata is not None:
-        metadata_file = read_groups(_source(metadata, "metadata", text, layout), layout, wanted)
+        metadata_file = read_groups(_source(metadata, "metadata", text, layout), layout, groups)
     samples = pair_versions(
         answers(old, "old"), answers(new, "new"), layout, targets=target_file, metadata=metadata_file
     )

@@ -121,19 +121,22 @@ def rel_nfr_interval(cells: Cells, level: float) -> Interval:
 
 def error_increase(samples: PairedSamples, level: float) -> tuple[Interval, float]:
     """The new error rate less the old one, with Tango's interval, and the effective number of samples."""
+    if not samples.repeated and samples.weight is None:
+        _, lost, gained, _ = cells_of(samples)
+        low, high = paired_difference_interval(lost, gained, len(samples), level)
+        return Interval((lost - gained) / len(samples), low, high), float(len(samples))
     p, q = samples.old.share_right, samples.new.share_right
     w = np.ones(len(samples)) if samples.weight is None else samples.weight
     share = w / w.sum()
     lost, gained = float((share * p * (1 - q)).sum()), float((share * q * (1 - p)).sum())
     estimate = lost - gained
     effective = float(1 / (share**2).sum())  # Kish's number; the samples themselves without weights
-    if samples.repeated or samples.weight is not None:
-        variance = float((share**2 * (p - q - estimate) ** 2).sum())
-        for version in (samples.old, samples.new):
-            if version.runs > 1:
-                variance += float(np.var(version.right @ share, ddof=1)) / version.runs
-        if variance > 0:
-            effective = min(effective, (lost + gained - estimate**2) / variance)
+    variance = float((share**2 * (p - q - estimate) ** 2).sum())
+    for version in (samples.old, samples.new):
+        if version.runs > 1:
+            variance += float(np.var(version.right @ share, ddof=1)) / version.runs
+    if variance > 0:
+        effective = min(effective, (lost + gained - estimate**2) / variance)
     low, high = paired_difference_interval(lost * effective, gained * effective, effective, level)
     return Interval(estimate, low, high), effective
 

@@ -152,6 +152,8 @@ class _Reader:
         z, p = self._matrix(logits), self._matrix(probabilities)
         if is_right is not None:
             z = p = None
+        if p is not None and probabilities.get("") == "scores" and not _are_probabilities(p):
+            z, p = p, None
         predictions = PredictionFile(
             label=self._source.label,
             names=self._source.names,
@@ -188,8 +190,10 @@ class _Reader:
     def groups_alone(self, groups: Sequence[str]) -> PredictionFile:
         id_name = self._find("id")
         present = [name for name in groups if name in self._source.names]
-        self._load([*present, *((id_name,) if id_name else ())])
-        return self._plain(id_name, groups={name: self._group(name) for name in present})
+        weight = [name for name in self._source.names if name == self._layout.weight]
+        self._load([*present, *weight, *((id_name,) if id_name else ())])
+        groups_found = {name: self._group(name) for name in present}
+        return self._plain(id_name, groups=groups_found, weight=self._weight())
 
     def _plain(self, id_name: str | None, **more: Any) -> PredictionFile:
         empty: dict[str, Any] = dict.fromkeys(
@@ -542,6 +546,13 @@ def _check_ids(file: PredictionFile) -> None:
     raise ValueError(
         f"id '{value}' comes {count} times (if these are runs of one version, name their column with "
         "columns.run=; if another column tells the rows apart: where=COLUMN==VALUE)"
+    )
+
+
+def _are_probabilities(matrix: NDArray[np.float64]) -> bool:
+    """Whether every row of a matrix of unnamed scores [N, C] is a distribution; else they are logits."""
+    return bool(
+        ((matrix >= 0) & (matrix <= 1 + ABOVE_ONE)).all() and (abs(matrix.sum(axis=1) - 1) < 1e-2).all()
     )
 
 

@@ -228,6 +228,13 @@ def read_lines(path: Path) -> list[str]:
 
 def _write(report: GateReport, settings: Settings) -> None:
     writers = {"flips": flips_csv, "json": as_json, "junit": as_junit}
+    if settings.markdown or settings.html:
+        from results.gate.pages import as_html, as_markdown  # matplotlib and jinja2 take their time
+
+        writers |= {
+            "markdown": lambda report: as_markdown(report, most=settings.show).encode(),
+            "html": lambda report: as_html(report).encode(),
+        }
     for name, make in writers.items():
         path: Path | None = getattr(settings, name)
         if path is not None:

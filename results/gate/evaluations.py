@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import xml.etree.ElementTree as ET
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
+import pyarrow as pa
 
 from results.gate.layout import Layout
 from results.gate.sources import Source, TextFormat, content, endings, lines_of, of_rows, open_source
@@ -33,6 +35,8 @@ _OF_LM_EVAL = frozenset(
         "doc_hash", "prompt_hash", "target_hash", "task_name", "schema_version",
     }
 )  # fmt: skip
+_ZSTD = 93  # the ZIP format's number of it
+_NAME_LENGTHS = 26  # where a file's own header holds the lengths of its name and extra field
 _INSPECT_VALUES = {"C": 1, "I": 0, "P": 0.5, "N": 0}
 """Correct, incorrect, partial, no answer: as `inspect_ai.scorer.value_to_float` reads them."""
 
@@ -56,6 +60,7 @@ def open_evaluation(path: Path, text: TextFormat, layout: Layout) -> Source:
         if b'"samples"' in data and b'"eval"' in data:
             log = _json_object(data)
             if isinstance(log.get("samples"), list) and isinstance(log.get("eval"), dict):
+                _refuse_unfinished(log)
                 return _inspect(log["samples"], path, layout)
     if ending in (".jsonl", ".ndjson") and not text.encoding:
         rows = lines_of(content(path, compression).removeprefix(b"\xef\xbb\xbf"))
@@ -165,16 +170,39 @@ def _inspect_archive(path: Path) -> list[Any]:
     if not path.exists():
         raise FileNotFoundError(2, "No such file", str(path))
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if re.fullmatch(r"samples/.+\.json", name)]
-            return [_json_object(archive.read(name)) for name in sorted(names)]
-    except NotImplementedError as error:
-        raise ValueError(
-            f"compressed in a way that this Python cannot read ({error}); write it as JSON first: "
-            f"inspect log convert {path.name} --to json --output-dir json"
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, OSError) as error:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            entries = [
+                info for info in archive.infolist() if re.fullmatch(r"samples/.+\.json", info.filename)
+            ]
+            entries.sort(key=lambda info: info.filename)
+            if "header.json" in archive.namelist():
+                header = archive.getinfo("header.json")
+                _refuse_unfinished(_json_object(_unpacked(archive, file, header)))
+            return [_json_object(_unpacked(archive, file, info)) for info in entries]
+    except (zipfile.BadZipFile, zlib.error, OSError, struct.error, NotImplementedError) as error:
         raise ValueError(f"not an Inspect log, or damaged ({error})") from error
+
+
+def _refuse_unfinished(log: Mapping[str, Any]) -> None:
+    """Refuse an evaluation that did not get to its end: some of its samples may be absent."""
+    status = log.get("status", "success")
+    if status != "success":
+        raise ValueError(f"the evaluation did not finish (status '{status}')")
+
+
+def _unpacked(archive: zipfile.ZipFile, file: BinaryIO, info: zipfile.ZipInfo) -> bytes:
+    """One file of an archive; Inspect compresses with zstd, which `zipfile` reads only from Python 3.14."""
+    if info.compress_type != _ZSTD:
+        return archive.read(info)
+    file.seek(info.header_offset + _NAME_LENGTHS)
+    name, extra = struct.unpack("<HH", file.read(4))
+    file.seek(name + extra, 1)
+    packed = pa.BufferReader(file.read(info.compress_size))
+    with pa.CompressedInputStream(packed, "zstd") as stream:
+        data: bytes = stream.read()
+    if zlib.crc32(data) != info.CRC:
+        raise zipfile.BadZipFile(f"wrong checksum of {info.filename}")
+    return data
 
 
 def _inspect(samples: Sequence[Any], path: Path, layout: Layout) -> Source:
