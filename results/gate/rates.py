@@ -35,7 +35,7 @@ class FlipRates:
     """NFR between two runs of the old version; None where it has one run."""
     noise_effective: Floats | None
     correlation: Floats | None
-    """Of the errors of NFR and noise."""
+    """Of the errors of NFR and noise, from the variance of their difference."""
 
     @property
     def held(self) -> Floats:
@@ -100,10 +100,18 @@ def flip_rates(samples: PairedSamples, groups: NDArray[np.int32] | None = None, 
             noise=None, noise_effective=None, correlation=None,
         )  # fmt: skip
     noisy = _noise(samples.old)
-    noise, noise_effective = grouped.effective(noisy, [_noise_of_runs(samples.old, grouped)])
+    noise_of_runs = _noise_of_runs(samples.old, grouped)
+    noise, noise_effective = grouped.effective(noisy, [noise_of_runs])
+    added_of_runs = [[a - b for a, b in zip(of_runs[0], noise_of_runs, strict=True)], of_runs[1]]
+    # Two samples that flip and two that do not, as Agresti and Caffo (2000) add them, lest chance look sure.
+    variance = grouped.variance(lost - noisy, added_of_runs) + 4 / np.maximum(grouped.samples, 1) ** 2
+    of_nfr, of_noise = nfr * (1 - nfr) / effective, noise * (1 - noise) / noise_effective
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = (of_nfr + of_noise - variance) / (2 * np.sqrt(of_nfr * of_noise))
     return FlipRates(
         samples=grouped.samples, flips=flips, nfr=nfr, effective=effective, noise=noise,
-        noise_effective=noise_effective, correlation=grouped.correlation(lost, noisy),
+        noise_effective=noise_effective,
+        correlation=np.clip(np.nan_to_num(correlation, nan=0.0, neginf=0.0), 0, 1),
     )  # fmt: skip
 
 
@@ -159,33 +167,37 @@ class _Grouped:
         with np.errstate(invalid="ignore"):
             return self._sum(values if self._weight is None else values * self._weight) / self._total
 
-    def spread(self, one: Floats, other: Floats) -> Floats:
-        """[G] covariance of the weighted means of two values, over samples."""
-        means = self.mean(one), self.mean(other)
-        if self._groups is None:
-            away = (one - means[0][0]) * (other - means[1][0])
-        else:
-            away = (one - means[0][self._groups]) * (other - means[1][self._groups])
+    def _spread(self, values: Floats) -> Floats:
+        """[G] variance of the weighted mean over samples."""
+        mean = self.mean(values)
+        away = (values - (mean[0] if self._groups is None else mean[self._groups])) ** 2
         with np.errstate(invalid="ignore"):
             return self._sum(away if self._weight is None else away * self._weight**2) / self._total**2
 
-    def correlation(self, one: Floats, other: Floats) -> Floats:
-        """[G] correlation of the means of two values; 0 where it is not defined."""
+    def _unseen(self) -> Floats | float:
+        """[G] what a flip of the heaviest sample would add to the variance, had it been seen.
+
+        Without it, a variance is underestimated where heavy samples flip more often and none was seen; Fay
+        and Feuer (1997) widen their interval for the same reason. 0 for equal weights.
+        """
+        if self._weight is None:
+            return 0.0
+        if self._groups is None:
+            heaviest = np.array([self._weight.max()])
+        else:
+            heaviest = np.zeros(self._size)
+            np.maximum.at(heaviest, self._groups, self._weight)
         with np.errstate(invalid="ignore", divide="ignore"):
-            r = self.spread(one, other) / np.sqrt(self.spread(one, one) * self.spread(other, other))
-        return np.clip(np.nan_to_num(r), 0, 1)
+            return np.asarray((heaviest**2 - (self._total / self.samples) ** 2) / self._total**2, float)
 
-    def effective(self, values: Floats, runs: Sequence[Sequence[Floats]]) -> tuple[Floats, Floats]:
-        """[G] the mean, and the number of samples whose binomial variance is the variance of that mean.
+    def variance(self, values: Floats, runs: Sequence[Sequence[Floats]]) -> Floats:
+        """[G] variance of the weighted mean: that over samples, and that over each set of runs.
 
-        The variance is that over samples plus that over each set of runs; where few runs make up most of
-        it, Student's t widens it (Welch and Satterthwaite). Never more than the samples that there are, nor
-        than Kish's number for the weights.
+        Where few runs make up most of it, Student's t widens it (Welch and Satterthwaite).
         """
         from scipy.stats import norm, t
 
-        mean = self.mean(values)
-        over_samples = self.spread(values, values)
+        over_samples = self._spread(values) + self._unseen() * (1 - self.mean(values)) ** 2
         variance = over_samples.copy()
         with np.errstate(invalid="ignore", divide="ignore"):
             squares = over_samples**2 / np.maximum(self.samples - 1, 1)
@@ -195,10 +207,19 @@ class _Grouped:
                     variance += over_runs
                     squares += over_runs**2 / (len(terms) - 1)
             freedom = np.maximum(variance**2 / squares, 1)
-            wider = np.nan_to_num((norm.ppf(0.975) / t.ppf(0.975, freedom)) ** 2, nan=1.0)
-            by_variance = mean * (1 - mean) / variance * wider
-            kish = self.samples.astype(float)
-            if self._weight is not None:
-                kish = self._total**2 / self._sum(self._weight**2)
+            wider = np.nan_to_num((t.ppf(0.975, freedom) / norm.ppf(0.975)) ** 2, nan=1.0)
+        return np.asarray(variance * wider, float)
+
+    def effective(self, values: Floats, runs: Sequence[Sequence[Floats]]) -> tuple[Floats, Floats]:
+        """[G] the mean, and the number of samples whose binomial variance is the variance of that mean.
+
+        Never more than the samples that there are, nor than Kish's number for the weights.
+        """
+        mean = self.mean(values)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            by_variance = mean * (1 - mean) / self.variance(values, runs)
+        kish = self.samples.astype(float)
+        if self._weight is not None:
+            kish = self._total**2 / self._sum(self._weight**2)
         by_variance = np.where(np.isfinite(by_variance) & (by_variance > 0), by_variance, np.inf)
         return mean, np.minimum(by_variance, kish)
