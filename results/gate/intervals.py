@@ -85,9 +85,9 @@ def chance_to_decide(
     """
     from scipy.stats import binom
 
-    n, rate = np.asarray(n, float), np.asarray(rate, float)
+    n, rate = np.floor(np.asarray(n, float)), np.asarray(rate, float)
+    rate = np.asarray(np.where(rate < 1e-15, 0.0, rate))
     pass_tail, fail_tail = (1 - level) / 2, (1 - np.asarray(fail_level, float)) / 2
-    n, rate = np.floor(n), np.where(rate < 1e-15, 0.0, rate)
     # An interval's upper end is within the cap where so few flips would be rare at the cap.
     most = binom.ppf(pass_tail, n, cap)
     most = np.where(binom.cdf(most, n, cap) <= pass_tail, most, most - 1)
