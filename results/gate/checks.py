@@ -262,7 +262,10 @@ def _family(name: str, groups: Groups, cap: float, level: float, *, least: int) 
     plural = "classes" if kind == "class" else "slices"
     many = "" if verdict == "PASS" else f"; {count} of {len(where)} {plural} {verdict}"
     small = len(groups.values) - len(where)
-    left = f"; {small} {plural} with fewer than {least} samples are held against nothing" if small else ""
+    left = ""
+    if small:
+        which = f"{kind} has" if small == 1 else f"{plural} have"
+        left = f"; {small} {which} fewer than {least} samples and no cap"
     added = "" if rates.noise is None else " that the update adds"
     return Check(
         name=name,

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from results.gate.ids import distinct
 from results.gate.layout import IDENTITY, OWN_NAMES, USUAL_NAMES, Condition, Layout, Role, condition, plain
 from results.gate.sources import Source, there_are
 from results.gate.values import (
@@ -538,9 +539,9 @@ def _check(file: PredictionFile) -> None:
 def _check_ids(file: PredictionFile) -> None:
     if file.ids is None or file.run is not None:
         return
-    counts = pc.value_counts(file.ids)
-    if len(counts) == len(file.ids):
+    if distinct(file.ids):
         return
+    counts = pc.value_counts(file.ids)
     most = pc.index(counts.field("counts"), pc.max(counts.field("counts"))).as_py()
     value, count = counts.field("values")[most].as_py(), counts.field("counts")[most].as_py()
     raise ValueError(

@@ -85,14 +85,15 @@ def chance_to_decide(
     """
     from scipy.stats import binom
 
-    n, rate = np.floor(np.asarray(n, float)), np.asarray(rate, float)
-    rate = np.asarray(np.where(rate < 1e-15, 0.0, rate))
+    samples = np.floor(np.asarray(n, float))
+    flips = np.asarray(rate, float)
+    p = np.asarray(np.where(flips < 1e-15, 0.0, flips))  # scipy overflows below
     pass_tail, fail_tail = (1 - level) / 2, (1 - np.asarray(fail_level, float)) / 2
     # An interval's upper end is within the cap where so few flips would be rare at the cap.
-    most = binom.ppf(pass_tail, n, cap)
-    most = np.where(binom.cdf(most, n, cap) <= pass_tail, most, most - 1)
-    fewest = binom.isf(fail_tail, n, cap) + 1
-    return np.asarray(binom.cdf(most, n, rate) + binom.sf(fewest - 1, n, rate))
+    most = binom.ppf(pass_tail, samples, cap)
+    most = np.where(binom.cdf(most, samples, cap) <= pass_tail, most, most - 1)
+    fewest = binom.isf(fail_tail, samples, cap) + 1
+    return np.asarray(binom.cdf(most, samples, p) + binom.sf(fewest - 1, samples, p))
 
 
 def samples_to_decide(

@@ -142,10 +142,13 @@ def metrics_table(report: GateReport) -> Grid:
     intervals = {"nfr": report.nfr, "rel_nfr": report.rel_nfr}
     rows: list[tuple[Cell, ...]] = []
     for name, metric in METRICS.items():
-        if name in report.metrics:
+        if name in report.metrics and not (name == "er_all" and report.samples.target is None):
             value = report.metrics[name]
             text = f"{value:.2%}" if metric.unit == "%" else f"{value:.2f}"
-            rows.append((Cell(metric.title), Cell(text), Cell(_between(intervals.get(name)))))
+            title = metric.title
+            if name == "er_old" and report.samples.target is None:
+                title = "ER new model"  # there are no classes, hence no old ones
+            rows.append((Cell(title), Cell(text), Cell(_between(intervals.get(name)))))
             if name == "nfr":
                 rows += _noise_rows(report)
     return Grid(

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from results.gate.columns import ROUNDING, PredictionFile
+from results.gate.ids import distinct, positions, same_type
 from results.gate.layout import IDENTITY, Layout
 from results.gate.sources import there_are
 from results.gate.values import Booleans, Codes, Column, Floats, Labels, class_name
@@ -219,7 +220,7 @@ def _split_runs(file: PredictionFile) -> list[PredictionFile]:
             identity={name: column.take(taken) for name, column in file.identity.items()},
             unanswered=file.unanswered if number == 0 else 0,
         )
-        if part.ids is not None and len(pc.unique(part.ids)) != len(part.ids):
+        if part.ids is not None and not distinct(part.ids):
             counts = pc.value_counts(part.ids)
             most = pc.index(counts.field("counts"), pc.max(counts.field("counts"))).as_py()
             raise ValueError(f"{part.label}: id '{counts.field('values')[most]}' comes more than once")
@@ -233,7 +234,7 @@ def _run(file: PredictionFile, layout: Layout, targets: PredictionFile | None) -
     if layout.pair == "order":
         if targets is not None and targets.rows != file.rows:
             raise ValueError(f"{file.label} has {file.rows:,} rows and {targets.label} {targets.rows:,}")
-        ids = pa.array(np.arange(1, file.rows + 1)) if ids is None or len(pc.unique(ids)) < len(ids) else ids
+        ids = pa.array(np.arange(1, file.rows + 1)) if ids is None or not distinct(ids) else ids
     elif ids is None:
         raise ValueError(
             f"{file.label}: no column 'id', nor another that names the samples; {there_are(file.names)} (say "
@@ -354,15 +355,15 @@ def _common(old_runs: list[_Run], new_runs: list[_Run]) -> tuple[list[_Run], lis
     shared = runs[0].ids
     every = runs[0].ids
     for run in runs[1:]:
-        mine, theirs = _same_type(shared, run.ids)
+        mine, theirs = same_type(shared, run.ids)
         shared = mine.filter(pc.is_in(mine, theirs))
-        one, another = _same_type(every, run.ids)
+        one, another = same_type(every, run.ids)
         every = pc.unique(pa.concat_arrays([one, another]))
     if not len(shared):
         raise ValueError(f"{runs[0].file.label} and {runs[-1].file.label} have no sample in common")
     taken = []
     for run in runs:
-        theirs, mine = _same_type(run.ids, shared)
+        theirs, mine = same_type(run.ids, shared)
         keep = pc.is_in(theirs, mine).to_numpy(zero_copy_only=False)
         part = run.take(keep)
         rows = pa.array(np.flatnonzero(keep))
@@ -374,24 +375,6 @@ def _common(old_runs: list[_Run], new_runs: list[_Run]) -> tuple[list[_Run], lis
         )
         taken.append(replace(part, file=file))
     return taken[: len(old_runs)], taken[len(old_runs) :], len(every) - len(shared)
-
-
-def _same_type(one: Column, other: Column) -> tuple[Column, Column]:
-    """Two columns of ids as whole numbers if both are, else as text."""
-    if pa.types.is_integer(one.type) and pa.types.is_integer(other.type):
-        return one.cast(pa.int64()), other.cast(pa.int64())
-    return one.cast(pa.string()), other.cast(pa.string())
-
-
-def _positions(wanted: Column, among: Column) -> NDArray[np.int64]:
-    """[N] where each wanted id stands in `among`, whose ids are unique; its length where it is not there."""
-    wanted, among = _same_type(wanted, among)
-    if len(wanted) == len(among) and wanted.equals(among):
-        return np.arange(len(wanted), dtype=np.int64)
-    # Codes are given in the order of first appearance, so that the codes of `among` are its positions.
-    encoded = pc.dictionary_encode(pa.concat_arrays([among, wanted]))
-    codes = encoded.indices.to_numpy()[len(among) :]
-    return np.asarray(np.minimum(codes, len(among)), np.int64)
 
 
 def _rows(first: _Run, run: _Run, layout: Layout) -> NDArray[np.int64]:
@@ -407,7 +390,7 @@ def _rows(first: _Run, run: _Run, layout: Layout) -> NDArray[np.int64]:
                 f"{run.file.label} {len(run.ids):,}"
             )
         return np.arange(len(first.ids))
-    rows = _positions(first.ids, run.ids)
+    rows = positions(first.ids, run.ids)
     lacking = np.flatnonzero(rows == len(run.ids))
     if len(lacking):
         raise ValueError(
@@ -422,7 +405,7 @@ def _find_ids(label: str, ids: Column, targets: PredictionFile) -> NDArray[np.in
         raise ValueError(
             f"{targets.label}: no column 'id': say which with columns.id=, or pair by order with pair=order"
         )
-    rows = _positions(ids, targets.ids)
+    rows = positions(ids, targets.ids)
     lacking = np.flatnonzero(rows == len(targets.ids))
     if len(lacking):
         raise ValueError(f"{targets.label}: lacks sample '{ids[int(lacking[0])]}' of {label}")

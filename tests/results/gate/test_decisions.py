@@ -228,7 +228,7 @@ def test_small_slices_are_held_against_nothing_where_that_is_asked_for():
     policy = Policy(slices=("country",), max_slice_nfr=0.3, min_slice_samples=50)
     (check,) = compare(old, new, policy=policy).checks
     assert check.verdict == "PASS"
-    assert "1 slices with fewer than 50 samples are held against nothing" in check.message
+    assert "1 slice has fewer than 50 samples and no cap" in check.message
 
 
 def test_a_value_that_is_absent_is_a_slice_of_its_own():

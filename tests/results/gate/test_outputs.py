@@ -121,7 +121,7 @@ def test_a_policy_file_holds_all_that_words_can_say(files, capsys):
     )
     by_file = main(["old=old.csv", "new=new.csv", "policy=gate.toml"])
     said = capsys.readouterr().out
-    words = "max_nfr=2% max_slice_nfr=0.1 slices=country level=0.99 undecided=fail show=2".split()
+    words = ["max_nfr=2%", "max_slice_nfr=0.1", "slices=country", "level=0.99", "undecided=fail", "show=2"]
     assert main(["old=old.csv", "new=new.csv", *words]) == by_file
     assert capsys.readouterr().out == said
     assert "99 % interval" in said
