@@ -37,6 +37,11 @@ def load(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def exists(folder: Path) -> bool:
+    """Whether a run has a checkpoint, whole or not."""
+    return any((folder / name).is_file() for name in FILES)
+
+
 def remove(folder: Path) -> None:
     """Delete a run's checkpoints, once its record is there."""
     for name in FILES:

@@ -7,9 +7,12 @@ students. Students share nothing else, so that training alone or together gives 
 from __future__ import annotations
 
 import hashlib
+import inspect
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -108,6 +111,8 @@ class Student:
         """One entry an epoch: mean losses by name, training accuracy on plain logits, learning rate."""
         self.diverged_at: int | None = None
         """The step, counted from 0 over all epochs, whose loss was not finite."""
+        self.failure = ""
+        """What the method raised, and on which line of it; it drops out, and the others go on."""
         self._recipe = recipe
         self._old_classes = old_classes
         self._compute = compute
@@ -135,7 +140,31 @@ class Student:
         epoch: int,
         lr: float,
     ) -> None:
-        """One step on one batch."""
+        """One step on one batch; an error of the method's own ends this student alone."""
+        try:
+            self._step(images, targets, teachers, epoch=epoch, lr=lr)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise  # of memory there was too little for all of them
+        except Exception as error:  # a method is anybody's code
+            if self._world.size > 1:
+                raise  # the other processes wait for this student's gradients
+            traceback.print_exception(error)
+            self.failure = _where_it_failed(self.method, error)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has neither diverged nor failed."""
+        return self.diverged_at is None and not self.failure
+
+    def _step(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        teachers: tuple[Tensor | None, tuple[Tensor, ...]],
+        *,
+        epoch: int,
+        lr: float,
+    ) -> None:
         with self._compute.autocast():
             logits = self._forward(images)
         logits = logits.float()
@@ -234,8 +263,17 @@ class Student:
             self._good_steps += self._finite
 
 
+def _where_it_failed(method: Method, error: Exception) -> str:
+    """The error in one line, with the last line of the method's own code that led to it."""
+    files = {inspect.getsourcefile(cls) for cls in type(method).__mro__ if cls is not object}
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename in files] or frames
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line})"
+
+
 class Cohort:
-    """Students that train in lockstep; those that diverge drop out, the others go on."""
+    """Students that train in lockstep; those that diverge or fail drop out, the others go on."""
 
     def __init__(
         self,
@@ -261,8 +299,8 @@ class Cohort:
 
     @property
     def training(self) -> list[Student]:
-        """The students that have not diverged."""
-        return [student for student in self.students if student.diverged_at is None]
+        """The students that have neither diverged nor failed."""
+        return [student for student in self.students if student.trains]
 
     def look(self, *, wait: bool = True) -> None:
         """Drop the students that have diverged: by now, or without `wait` by the look before this."""

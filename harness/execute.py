@@ -19,12 +19,12 @@ from common.files import locked
 from common.paths import JobFolder, RecordsFolder
 from common.progress import ProgressWriter
 from common.signals import JOB, Stopped, StopSignals
-from harness import jobfile, models
+from harness import checkpoint, jobfile, models
 from harness.compute import ComputeConfig, set_up
 from harness.data import open_data
 from harness.distributed import World, joined
 from harness.engine import Cohort, Student, Teachers
-from harness.failures import ParentMissing, failures_recorded, forget_last_attempt
+from harness.failures import ParentMissing, RunsFailed, failures_recorded, forget_last_attempt
 from harness.parents import Parents
 from harness.plan import Job, Run
 from harness.publisher import Publisher
@@ -54,9 +54,11 @@ def run_job(folder: Path) -> int:
         if not world.from_first(not world.first or _lock(held, job, store, stop, progress)):
             return INTERRUPTED
         missing = world.from_first([run for run in job.runs if store.read(run.id) is None])
+        failed = world.from_first(_failed_before(missing, store))
         if not missing:
             progress.say(state="done")
             return DONE
+        missing = [run for run in missing if run not in failed]
         attempts = {run.id: store.begin(run.id) for run in missing} if world.first else {}
         progress.say(state="starting", attempt=max((a.number for a in attempts.values()), default=0))
         finished = False
@@ -65,9 +67,20 @@ def run_job(folder: Path) -> int:
             failures_recorded(attempts, store, JobFolder(folder), progress, world),
         ):
             runner = _JobRunner(
-                missing, attempts, runtime, encoding, store, progress, world, job.resources.cpus
+                missing,
+                attempts,
+                runtime,
+                encoding,
+                store,
+                progress,
+                world,
+                job.resources.cpus,
+                JobFolder(folder).log(),
             )
             finished = runner.run(stop)
+            if finished and failed:
+                labels = ", ".join(run.label for run in failed)
+                raise RunsFailed(f"{labels} failed before, and can now start anew")
         progress.say(state="done" if finished else "stopped")
         return DONE if finished else INTERRUPTED
 
@@ -88,6 +101,15 @@ def _lock(held: ExitStack, job: Job, store: Store, stop: StopSignals, progress: 
     return not stop.asked
 
 
+def _failed_before(runs: Sequence[Run], store: Store) -> list[Run]:
+    """Runs that failed by a bug while their siblings continued: these must not start anew with them."""
+    kept = {run.id for run in runs if checkpoint.exists(store.folder(run.id))}
+    if not kept:
+        return []
+    failures = {run.id: store.failure(run.id) for run in runs if run.id not in kept}
+    return [run for run in runs if (found := failures.get(run.id)) is not None and found.cause == "bug"]
+
+
 class _JobRunner:
     """Brings together what trains and publishes those runs of a Job that have no record yet."""
 
@@ -101,8 +123,10 @@ class _JobRunner:
         progress: ProgressWriter,
         world: World,
         cpus: int,
+        log: Path,
     ) -> None:
         self._attempts = attempts
+        self._log = log
         self._runtime = runtime
         self._encoding = encoding
         self._store = store
@@ -118,6 +142,7 @@ class _JobRunner:
 
         Raises:
             ParentMissing: a run was left out because a parent has no record; all others have theirs.
+            RunsFailed: a method raised an error; all runs of other methods have their records.
         """
         if self._runs and not self._train(stop):
             return False
@@ -160,11 +185,13 @@ class _JobRunner:
             progress=self._progress,
             world=world,
         )
-        publisher = Publisher(members, data, compute, self._parents, world)
-        if not trainer.train(stop, publisher.publish_diverged):
+        publisher = Publisher(members, data, compute, self._parents, world, log=self._log)
+        if not trainer.train(stop, publisher.publish_out):
             return False
         self._progress.say(state="evaluating", message="")
         publisher.publish(trainer.trained)
+        if failed := [member for member in members if member.student.failure]:
+            raise RunsFailed("; ".join(f"{member.run.label}: {member.student.failure}" for member in failed))
         return True
 
     def _member(self, run: Run, compute: ComputeConfig) -> Member:

@@ -20,6 +20,10 @@ from harness.distributed import World
 from results.store import Attempt, Failure, StaleAttempt, Store
 
 
+class RunsFailed(RuntimeError):  # noqa: N818 - a state of other runs
+    """Runs of the job failed by errors of their own; all others have their records."""
+
+
 class ParentMissing(ValueError):  # noqa: N818 - a state of another run
     """A run that this one learns from has no valid record."""
 
@@ -71,6 +75,9 @@ def failures_recorded(
         progress.say(state="failed", message=first.message)
         for run_id, attempt in attempts.items():
             if store.read(run_id) is not None:  # it was complete before its sibling failed
+                continue
+            known = store.failure(run_id)
+            if known is not None and known.attempt == attempt.number:  # it failed by itself
                 continue
             failure = Failure(attempt=attempt.number, cause=first.cause, message=first.message, log=first.log)
             # A full disk, say, refuses this too: the first error is the one to show.

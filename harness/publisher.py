@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from harness import checkpoint, environment
@@ -14,15 +15,24 @@ from harness.distributed import World
 from harness.evaluate import NotFinite, evaluate
 from harness.parents import Parents
 from harness.trainer import Member, Trained
-from results.store import Record
+from results.store import Failure, Record
 
 
 class Publisher:
     """Writes the record of every member of a Job; of several processes the first alone writes."""
 
     def __init__(
-        self, members: Sequence[Member], data: Data, compute: ComputeConfig, parents: Parents, world: World
+        self,
+        members: Sequence[Member],
+        data: Data,
+        compute: ComputeConfig,
+        parents: Parents,
+        world: World,
+        *,
+        log: Path,
     ) -> None:
+        """`log` is where the job's output goes: failures point to it."""
+        self._log = log
         self._members = members
         self._data = data
         self._compute = compute
@@ -30,15 +40,29 @@ class Publisher:
         self._world = world
 
     def publish(self, trained: Trained) -> None:
-        """Evaluate every member that has not diverged, and write its record."""
+        """Evaluate every member that has trained to the end, and write its record."""
         for member in self._members:
-            if member.student.diverged_at is None:
+            if member.student.trains:
                 self._evaluate(member, trained)
 
-    def publish_diverged(self, member: Member, trained: Trained) -> None:
-        """Write the record of a member that has just diverged; its checkpoints stay."""
+    def publish_out(self, member: Member, trained: Trained) -> None:
+        """Write the record of a member that has just diverged, or why it has failed.
+
+        A failed member leaves no checkpoint: it has to start anew, without holding back its siblings.
+        """
+        if member.student.failure:
+            self._write_failure(member)
+            return
         reason = f"the loss was not finite at step {member.student.diverged_at}"
         self._write(member, trained, state="diverged", reason=reason)
+
+    def _write_failure(self, member: Member) -> None:
+        attempt = member.attempt
+        if attempt is None:
+            return
+        message = f"{member.run.label}: {member.student.failure}"
+        attempt.fail(Failure(attempt=attempt.number, cause="bug", message=message, log=str(self._log)))
+        checkpoint.remove(attempt.folder)
 
     def _evaluate(self, member: Member, trained: Trained) -> None:
         began = time.monotonic()

@@ -98,7 +98,7 @@ class Trainer:
         self._recipe = members[0].run.recipe
         self._trained_s = 0.0
         self._images = 0
-        self._diverged: set[str] = set()
+        self._out: set[str] = set()
 
     @property
     def trained(self) -> Trained:
@@ -108,10 +108,10 @@ class Trainer:
             images_per_s=self._images / self._trained_s if self._trained_s else None,
         )
 
-    def train(self, stop: StopSignals, when_diverged: Callable[[Member, Trained], None]) -> bool:
+    def train(self, stop: StopSignals, when_out: Callable[[Member, Trained], None]) -> bool:
         """Train to the end; False when told to stop, with a checkpoint written.
 
-        `when_diverged` is told of every member that has diverged, once.
+        `when_out` is called once for every member that has diverged or failed.
         """
         began = saved = time.monotonic()
         writer = checkpoint.Writer(self._start.kept)
@@ -122,12 +122,12 @@ class Trainer:
                 self._images += self._recipe.batch_size
                 if self._progress.due():
                     self._say(position, writer.complaint)
-                self._tell(when_diverged)
+                self._tell(when_out)
                 stopped = self._agreed(stop.asked, position)
                 if stopped or self._checkpoint_is_due(position, now - saved):
                     if position.batch:  # a checkpoint must not hold weights that are not finite
                         self._cohort.look()
-                        self._tell(when_diverged)
+                        self._tell(when_out)
                     writer.save(self._states(position))
                     saved = now
                 if stopped:
@@ -150,11 +150,11 @@ class Trainer:
             return False
         return self._world.any(flag)
 
-    def _tell(self, when_diverged: Callable[[Member, Trained], None]) -> None:
+    def _tell(self, when_out: Callable[[Member, Trained], None]) -> None:
         for member in self._members:
-            if member.student.diverged_at is not None and member.run.id not in self._diverged:
-                self._diverged.add(member.run.id)
-                when_diverged(member, self.trained)
+            if not member.student.trains and member.run.id not in self._out:
+                self._out.add(member.run.id)
+                when_out(member, self.trained)
 
     def _states(self, position: Position) -> dict[Attempt, dict[str, Any]]:
         train_s = self.trained.train_s
@@ -186,4 +186,4 @@ class Trainer:
 
 
 def _training(members: Iterable[Member]) -> list[Member]:
-    return [member for member in members if member.student.diverged_at is None]
+    return [member for member in members if member.student.trains]

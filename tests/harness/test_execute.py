@@ -16,7 +16,7 @@ import torch
 from common.exits import INTERRUPTED
 from common.signals import Stopped
 from harness import checkpoint, execute, publisher
-from harness.execute import ParentMissing, run_job
+from harness.execute import ParentMissing, RunsFailed, run_job
 from loaders import build
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS
@@ -245,6 +245,59 @@ def test_one_students_nan_is_a_diverged_record_and_the_siblings_finish(bench, mo
     assert records["pct-kl", 0].state == "diverged"
     assert records["pct-kl", 0].reason == "the loss was not finite at step 6"
     assert checkpoint.load(bench.store.folder(records["pct-kl", 0].id)), "the last checkpoint is kept"
+
+
+def with_a_typo(self, step):
+    """A loss that fails in its second epoch."""
+    return {"loss": step.logits.sum()} if step.epoch == 0 else {"loss": step.logit.sum()}
+
+
+def test_a_methods_own_error_ends_its_student_alone_and_says_where_it_is(bench, other_bench, monkeypatch):
+    words = ("seeds=0", "epochs=2", "methods=none,pct-kl")
+    job, folder = finish_parents(bench, *words)
+    with monkeypatch.context() as patch:
+        patch.setattr("methods.pct.Pct.loss", with_a_typo)
+        with pytest.raises(RunsFailed, match=r"pct-kl: AttributeError: 'Step' object has no attr"):
+            run_job(folder)
+
+    plain, typo = job.runs
+    failure = bench.store.failure(typo.id)
+    assert bench.store.read(plain.id).state == "done"
+    assert failure.cause == "bug"
+    assert "test_execute.py, line " in failure.message
+    assert "step.logit.sum()" in failure.message
+    alone = other_bench.run("seeds=0", "epochs=2", "methods=none")["none", 0]
+    assert bench.store.read(plain.id).metrics == alone.metrics, "its sibling is what it is alone"
+    assert bench.run(*words)["pct-kl", 0].state == "done", "once mended, it is trained"
+
+
+def test_a_failed_student_does_not_hold_its_siblings_back_when_the_job_resumes(bench, monkeypatch, capfd):
+    words = ("seeds=0", "epochs=4", "methods=none,pct-kl")
+    job, folder = finish_parents(bench, *words)
+    plain, typo = job.runs
+    monkeypatch.setattr("methods.pct.Pct.loss", with_a_typo)
+    saved, save = [], checkpoint.Writer.save
+
+    def stopped_in_the_third_epoch(writer, states):
+        save(writer, states)
+        saved.append(len(states))
+        if len(saved) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Writer, "save", stopped_in_the_third_epoch)
+        assert run_job(folder) == INTERRUPTED
+    assert saved[0] == 2
+    assert saved[-1] == 1, "the failed one writes no more"
+    assert bench.store.failure(typo.id).cause == "bug"
+
+    capfd.readouterr()
+    with pytest.raises(RunsFailed, match="pct-kl failed before"):
+        run_job(folder)
+
+    assert "continues from epoch" in capfd.readouterr().out
+    assert bench.store.read(plain.id).state == "done"
+    assert bench.store.failure(typo.id) is not None
 
 
 def test_two_processes_train_a_run_once(bench):
