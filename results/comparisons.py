@@ -7,7 +7,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any, Literal
 import msgspec
 
 from common.paths import RecordsFolder, RunFolder
+from common.text import printable
 from results.store import BrokenRecord, Failure, Record, RunContent, Store
-from results.store.records import check_run
+from results.store.records import check_names, check_run
 
 BASELINE = "none"
 """Label of No Treatment, which all methods are compared with."""
@@ -160,11 +161,11 @@ def finished_comparisons(runs: Path, dataset: str = "") -> tuple[Store, list[Com
     records: dict[str, Record] = {}
     for record in store.scan():
         if isinstance(record, BrokenRecord):
-            print(f"warning: left out: {record}", file=sys.stderr)
+            _warn(record)
         else:
             records[record.id] = record
     contents = {run_id: record.run for run_id, record in records.items()}
-    contents |= _runs_of_jobs(store, contents)
+    contents = {run["id"]: run for run in _runs_of_jobs(store, contents)} | contents
     ordered = dict(sorted(contents.items(), key=lambda item: _by_name(item[1])))
     found = [
         comparison
@@ -320,21 +321,29 @@ class _JobFile(msgspec.Struct):
     job: _Job
 
 
-def _runs_of_jobs(store: Store, known: Mapping[str, RunContent]) -> dict[str, RunContent]:
-    """Runs without a record, of jobs that were started in this store; unreadable job files are ignored."""
-    runs: dict[str, RunContent] = {}
+def _runs_of_jobs(store: Store, known: Mapping[str, RunContent]) -> Iterator[RunContent]:
+    """Runs of the jobs that were started in this store; damaged descriptions are named on stderr."""
     for folder in RecordsFolder(store.root).job_folders():
-        if folder.root.name in known:
+        if folder.root.name in known:  # a job of one run has its id
             continue
         try:
-            job = msgspec.json.decode(folder.description.read_bytes(), type=_JobFile).job
-            for run in job.runs:
-                check_run(run)
-                store.folder(run["id"])
-        except (OSError, ValueError, RecursionError):
+            runs = msgspec.json.decode(folder.description.read_bytes(), type=_JobFile).job.runs
+        except (OSError, ValueError, RecursionError) as error:
+            _warn(f"{folder.description}: {error}")
             continue
-        runs |= {run["id"]: run for run in job.runs}
-    return runs
+        for run in runs:
+            try:
+                check_run(run)
+                check_names(run)
+                store.folder(run["id"])
+            except ValueError as error:
+                _warn(f"{folder.description}: {error}")
+            else:
+                yield run
+
+
+def _warn(problem: object) -> None:
+    print(f"warning: left out: {printable(str(problem))}", file=sys.stderr)
 
 
 def _model(model: Mapping[str, Any]) -> str:

@@ -61,6 +61,22 @@ def test_right_answers_that_are_not_those_of_the_predictions_are_found(small):
     assert "right answers" in next(problems(small))
 
 
+@pytest.mark.parametrize("role", ["old", "reference", "candidate"])
+def test_metrics_that_do_not_follow_from_the_predictions_are_found(small, role):
+    record = next(r for r in small.records() if r.run["role"] == role)
+    name = {"old": "er_old", "reference": "er_all", "candidate": "nfr"}[role]
+    wrong = replace(record, metrics={**record.metrics, name: record.metrics[name] + 0.001})
+    (small.folder(record.id) / "record.json").write_bytes(wrong.to_bytes())
+    (found,) = problems(small)
+    assert f"{record.id}/record.json: its {name} is {wrong.metrics[name]:.6g}" in found
+
+
+def test_a_candidate_without_its_old_model_has_no_metrics_to_compare(small):
+    old = next(r for r in small.records() if r.run["role"] == "old")
+    (small.folder(old.id) / "record.json").unlink()
+    assert list(problems(small)) == []
+
+
 def test_a_flipped_bit_in_a_record_is_found_wherever_it_is(small):
     path = small.folder(next(small.records()).id) / "record.json"
     whole = path.read_bytes()
