@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.cli import HELP_WORDS, command, parse
 from common.text import nearest
-from results.store.archive import SUFFIXES, export_runs, import_runs
+from results.store.archive import DEFAULT_LIMITS, SUFFIXES, export_runs, import_runs
 from results.store.folder import Store
 from results.store.records import BrokenRecord
 from results.store.verify import problems
@@ -28,6 +28,10 @@ class Settings:
     """The archive to write or to read: .tar, .tar.gz or .tgz."""
     weights: bool = True
     """Whether an export holds the weights, which new candidates of the same references need."""
+    max_gb: float = DEFAULT_LIMITS.bytes / 1e9
+    """Refuse to import an archive that unpacks to more."""
+    max_runs: int = DEFAULT_LIMITS.runs
+    """Refuse to import an archive of more runs."""
 
 
 @command
@@ -63,7 +67,8 @@ def export_command(store: Store, settings: Settings) -> int:
 
 def import_command(store: Store, settings: Settings) -> int:
     """Read the archive."""
-    new, known = import_runs(store, _archive(settings))
+    limits = replace(DEFAULT_LIMITS, runs=settings.max_runs, bytes=int(settings.max_gb * 1e9))
+    new, known = import_runs(store, _archive(settings), limits)
     print(f"{settings.runs}: {new} runs imported, {known} were there already")
     return 0
 

@@ -6,7 +6,7 @@ import pytest
 
 from results.store import Store
 from results.store.__main__ import main
-from results.store.archive import export_runs, import_runs
+from results.store.archive import ImportLimits, export_runs, import_runs
 from results.store.verify import problems
 from tests.results.store_making import finish, plan, publish
 
@@ -184,6 +184,71 @@ def test_a_changed_file_in_an_archive_is_refused(small, elsewhere, tmp_path):
     export_runs(small, file, weights=True)
     file.write_bytes(file.read_bytes().replace(b'"train_accuracy":0.5', b'"train_accuracy":0.9'))
     with pytest.raises(ValueError, match="is not the one in its record"):
+        import_runs(elsewhere, file)
+
+
+def archive_of(path, *entries) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in entries:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"runs": 3}, "more than 3 runs"),
+        ({"bytes": 20_000}, "more than 20,000 bytes"),
+        ({"file_bytes": 2_000}, "larger than 2,000 bytes"),
+        ({"files_per_run": 1}, "more than 1 files"),
+    ],
+)
+def test_an_archive_over_a_limit_is_refused_by_name(small, elsewhere, tmp_path, limits, message):
+    file = tmp_path / "runs.tgz"
+    export_runs(small, file, weights=True)
+    with pytest.raises(ValueError, match=rf"runs\.tgz: .*{message}"):
+        import_runs(elsewhere, file, ImportLimits(**limits))
+    assert list(problems(elsewhere)) == []
+
+
+def test_a_small_archive_that_unpacks_to_much_is_refused_before_it_is_read(elsewhere, tmp_path):
+    file = tmp_path / "bomb.tgz"
+    archive_of(file, ("a/weights-0001.pt", bytes(10**7)))
+    assert file.stat().st_size < 20_000
+    with pytest.raises(ValueError, match=r"bomb\.tgz: a/weights-0001\.pt is larger than 1,000,000 bytes"):
+        import_runs(elsewhere, file, ImportLimits(file_bytes=10**6))
+
+
+def test_a_header_that_claims_to_be_long_is_not_believed(elsewhere, tmp_path):
+    file = tmp_path / "long.tar"
+    entry = tarfile.TarInfo("a")
+    entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 6 * 10**9
+    file.write_bytes(entry.tobuf() + bytes(10_240))
+    with pytest.raises(ValueError, match=r"long\.tar: .*larger than"):
+        import_runs(elsewhere, file)
+
+
+def test_a_record_of_a_newer_schema_is_refused_with_the_archive_named(small, elsewhere, tmp_path):
+    file = tmp_path / "newer.tgz"
+    record = next(small.records())
+    newer = record.to_bytes().replace(b'"schema": 2', b'"schema": 3')
+    files = [(f"{record.id}/{name}", small.content(record, name.partition("-")[0])) for name in record.files]
+    archive_of(file, *files, (f"{record.id}/record.json", newer))
+    with pytest.raises(ValueError, match=r"newer\.tgz: its schema is 3"):
+        import_runs(elsewhere, file)
+
+
+@pytest.mark.parametrize("count", [b"3", b"many"])
+def test_an_archive_whose_end_tells_another_count_is_refused(small, elsewhere, tmp_path, count):
+    file = tmp_path / "runs.tar"
+    export_runs(small, file, weights=True)
+    with tarfile.open(file) as archive:
+        end = archive.getmember("end")
+    data = bytearray(file.read_bytes())
+    data[end.offset_data : end.offset_data + 1] = count[:1]
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="does not end after the last run"):
         import_runs(elsewhere, file)
 
 
