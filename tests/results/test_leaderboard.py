@@ -263,7 +263,7 @@ def test_a_damaged_job_description_changes_no_row(command, finished_store):
         (["sort=best"], "unknown column 'best'"),
         (["export=table.xls"], "the suffix must be one of .md, .tex, .csv, .json"),
         (["methods=magic"], "methods=magic: no such candidate"),
-        (["dataset=cifar"], "no finished candidate of dataset=cifar"),
+        (["dataset=cifar"], "dataset=cifar: no such candidate"),
         (["colour=red"], "unknown setting 'colour'"),
     ],
 )

@@ -50,7 +50,7 @@ def telling(tmp_path_factory) -> Store:
 
 @pytest.fixture(scope="module")
 def page(telling) -> str:
-    return report(*finished_comparisons(telling.root))
+    return report(finished_comparisons(telling.root))
 
 
 class Reader(HTMLParser):
@@ -106,7 +106,7 @@ def test_the_page_is_as_ever(page, telling):
 
 
 def test_the_same_records_give_the_same_page(page, telling):
-    assert report(*finished_comparisons(telling.root)) == page
+    assert report(finished_comparisons(telling.root)) == page
 
 
 def test_the_worst_flips_are_those_that_were_surest(finished_store):
