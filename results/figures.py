@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from common.cli import command
+from common.text import say
 from results.analysis import mean_rates
 from results.comparisons import BASELINE, Comparison, Row, finished_comparisons
 from results.figure_style import (
@@ -290,7 +291,7 @@ def main(argv: Sequence[str]) -> int:
     for number, comparison in enumerate(map(finished.shown, finished.comparisons), 1):
         for name, draw in FIGURES.items():
             stem = f"{_file_name(comparison.dataset)}-{number}-{name}"
-            print(save(draw(finished.store, comparison), settings.out / stem)[0])
+            say(save(draw(finished.store, comparison), settings.out / stem)[0])
     return 0
 
 

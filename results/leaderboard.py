@@ -19,7 +19,7 @@ from rich.console import Console
 
 from common.cli import command
 from common.files import write_atomically
-from common.text import nearest
+from common.text import nearest, printable
 from results.analysis import SIGNIFICANT, Analysis, analyse
 from results.columns import KNOWN_COLUMNS
 from results.comparisons import (
@@ -280,7 +280,7 @@ _EXPORTS = {
     ".md": lambda tables, rows: markdown(tables),
     ".tex": lambda tables, rows: latex(tables),
     ".csv": lambda tables, rows: as_csv(rows),
-    ".json": lambda tables, rows: json.dumps(rows, indent=1) + "\n",
+    ".json": lambda tables, rows: json.dumps(list(map(_printable, rows)), indent=1) + "\n",
 }
 
 
@@ -288,6 +288,10 @@ _PER_RUN: Mapping[str, Callable[[Rows], bytes]] = {
     ".csv": lambda rows: as_csv(rows).encode(),
     ".parquet": as_parquet,
 }
+
+
+def _printable(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _sorted(comparison: Comparison, analysis: Analysis, column: str) -> Comparison:

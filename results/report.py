@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from common.cli import command
 from common.files import write_atomically
+from common.text import printable, say
 from results.analysis import analyse
 from results.artifacts import Gallery, worst_flips
 from results.columns import training_seconds
@@ -99,7 +100,10 @@ class Section:
 def report(finished: Finished) -> str:
     """The page; the same records always give the same page."""
     environment = Environment(
-        loader=PackageLoader("results"), autoescape=select_autoescape(), undefined=StrictUndefined
+        loader=PackageLoader("results"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        finalize=_without_control_characters,
     )
     environment.filters["data_url"] = _data_url
     newest = max((record.finished for c in finished.comparisons for record in _records(c)), default="")
@@ -222,6 +226,11 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def _without_control_characters(value: Any) -> Any:
+    """What the page shows of a value; text of the template itself, and markup, stay."""
+    return printable(value) if type(value) is str else value
+
+
 def _data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
@@ -244,7 +253,7 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(f"out={settings.out}: no such folder")
     finished = finished_comparisons(settings.runs, filters)
     write_atomically(settings.out, report(finished).encode())
-    print(settings.out)
+    say(settings.out)
     return 0
 
 

@@ -264,6 +264,14 @@ def test_the_command_verifies_exports_and_imports(small, tmp_path, capsys):
     assert main(["verify", f"runs={small.root}"]) == 1
 
 
+def test_a_name_that_would_steer_a_terminal_is_printed_harmlessly(small, tmp_path, capsys):
+    nasty = tmp_path / "a\x1b[31m[/b]"
+    nasty.parent.mkdir()
+    small.root.rename(nasty)
+    assert main(["verify", f"runs={nasty}"]) == 0
+    assert "a?[31m[/b]: 4 intact runs" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
