@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+
+_ASCII = {"─": "-", "±": "+/-", "→": "->", "−": "-", "…": "..."}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -16,3 +19,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def printable(text: str) -> str:
     """`text` without characters that steer a terminal or are not allowed in XML, such as escape sequences."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """`text` with ASCII in the place of characters that the `encoding` lacks."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = "".join(_ASCII.get(character, character) for character in text)
+        return text.encode(encoding, errors="replace").decode(encoding)
+    return text
+
+
+def say(text: object) -> None:
+    """Print a line that may hold names from elsewhere on stdout, whatever its encoding."""
+    print(encodable(printable(str(text)), sys.stdout.encoding or "utf-8"))

@@ -7,7 +7,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,11 @@ from typing import Any, Literal
 import msgspec
 
 from common.paths import RecordsFolder, RunFolder
+from common.text import printable
+from results.columns import record_columns, run_columns, value_of
+from results.filters import Filters
 from results.store import BrokenRecord, Failure, Record, RunContent, Store
-from results.store.records import check_run
+from results.store.records import check_names, check_run
 
 BASELINE = "none"
 """Label of No Treatment, which all methods are compared with."""
@@ -30,6 +33,10 @@ class MissingRun:
     seed: int
     state: Literal["missing", "failed", "diverged"]
     reason: str
+    run: RunContent | None = None
+    """None for a seed that other methods have and this one was not asked for."""
+    record: Record | None = None
+    """Of a diverged run."""
 
     def __str__(self) -> str:
         return f"seed {self.seed} {self.state}" + (f" ({self.reason})" if self.reason else "")
@@ -61,6 +68,8 @@ class Row:
     records: Mapping[int, Record]
     """Done runs, by seed."""
     missing: tuple[MissingRun, ...]
+    run: RunContent | None
+    """Content of one of its runs; None for an old model that is not known."""
 
     @property
     def seeds(self) -> int:
@@ -121,24 +130,6 @@ class Comparison:
         return (self.old, *self.candidates)
 
 
-def value_of(record: Record, metric: str) -> float | None:
-    """A metric, or a cost that the record tells: gpu_hours, images_per_s, peak_memory_gb."""
-    if metric == "gpu_hours":
-        seconds = training_seconds(record)
-        return None if seconds is None else seconds / 3600
-    if metric == "images_per_s":
-        return record.images_per_s
-    if metric == "peak_memory_gb":
-        return None if record.peak_memory_bytes is None else record.peak_memory_bytes / 1e9
-    return record.metrics.get(metric)
-
-
-def training_seconds(record: Record) -> float | None:
-    """Device seconds that a run took: its share, where it trained with others on one stream."""
-    seconds = record.timings.get("train_share_s", record.timings.get("train_s"))
-    return None if seconds is None else seconds * record.processes
-
-
 def comparisons(store: Store, expected: Iterable[RunContent]) -> list[Comparison]:
     """One comparison per setting among the `expected` runs, in their order; reads only their records."""
     runs = {run["id"]: run for run in expected}
@@ -146,8 +137,25 @@ def comparisons(store: Store, expected: Iterable[RunContent]) -> list[Comparison
     return _RunsAndRecords(store=store, runs=runs, records=records).comparisons()
 
 
-def finished_comparisons(runs: Path, dataset: str = "") -> tuple[Store, list[Comparison]]:
-    """The store in a folder, and its comparisons (all, or of a dataset) with at least one done candidate.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finished:
+    """The comparisons of a store that have results."""
+
+    store: Store
+    comparisons: tuple[Comparison, ...]
+    """With all their methods, which count in ranks."""
+    filters: Filters
+
+    def shown(self, comparison: Comparison) -> Comparison:
+        """A comparison without the rows that the filters hide."""
+        return _shown(comparison, self.filters)
+
+
+NO_FILTERS = Filters()
+
+
+def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS) -> Finished:
+    """The comparisons in a folder of records with at least one done candidate that passes the filters.
 
     Runs of unfinished jobs are missing runs. So are broken records, which are also named on stderr.
 
@@ -160,21 +168,49 @@ def finished_comparisons(runs: Path, dataset: str = "") -> tuple[Store, list[Com
     records: dict[str, Record] = {}
     for record in store.scan():
         if isinstance(record, BrokenRecord):
-            print(f"warning: left out: {record}", file=sys.stderr)
+            _warn(record)
         else:
             records[record.id] = record
     contents = {run_id: record.run for run_id, record in records.items()}
-    contents |= _runs_of_jobs(store, contents)
-    ordered = dict(sorted(contents.items(), key=lambda item: _by_name(item[1])))
+    contents = {run["id"]: run for run in _runs_of_jobs(store, contents)} | contents
+    if not any(run["role"] == "candidate" and run_id in records for run_id, run in contents.items()):
+        raise ValueError(f"runs={runs}: no finished candidate yet")
+    kept, filters = _filtered(contents, records, filters)
+    ordered = dict(sorted(kept.items(), key=lambda item: _by_name(item[1])))
     found = [
         comparison
         for comparison in _RunsAndRecords(store=store, runs=ordered, records=records).comparisons()
-        if dataset in ("", comparison.dataset) and any(row.records for row in comparison.candidates)
+        if any(row.records for row in _shown(comparison, filters).candidates)
     ]
     if not found:
-        wanted = f"of dataset={dataset}" if dataset else "yet"
-        raise ValueError(f"runs={runs}: no finished candidate {wanted}")
-    return store, found
+        raise ValueError(f"runs={runs}: no finished candidate with {filters}")
+    return Finished(store=store, comparisons=tuple(found), filters=filters)
+
+
+def _shown(comparison: Comparison, filters: Filters) -> Comparison:
+    rows = [row for row in comparison.candidates if row.run and filters.shows_row(run_columns(row.run))]
+    return replace(comparison, candidates=tuple(rows))
+
+
+def _filtered(
+    contents: Mapping[str, RunContent], records: Mapping[str, Record], filters: Filters
+) -> tuple[Mapping[str, RunContent], Filters]:
+    """The runs without the candidates that the filters leave out; and the filters, by names of columns."""
+    if not filters.wanted:
+        return contents, filters
+    columns = {
+        run_id: run_columns(run, contents.get(run["parents"][0]) if run["parents"] else None)
+        | (record_columns(records[run_id]) if run_id in records else {})
+        for run_id, run in contents.items()
+        if run["role"] == "candidate"
+    }
+    filters = filters.resolved(list(columns.values()))
+    kept = {
+        run_id: run
+        for run_id, run in contents.items()
+        if run_id not in columns or filters.keeps_run(columns[run_id])
+    }
+    return kept, filters
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -222,7 +258,15 @@ class _RunsAndRecords:
             if record is None:
                 missing.append(self._missing_run(run))
             elif record.state == "diverged":
-                missing.append(MissingRun(seed=run["seed"], state="diverged", reason=record.reason or ""))
+                missing.append(
+                    MissingRun(
+                        seed=run["seed"],
+                        state="diverged",
+                        reason=record.reason or "",
+                        run=run,
+                        record=record,
+                    )
+                )
             else:
                 done[run["seed"]] = record
         return Row(
@@ -230,23 +274,27 @@ class _RunsAndRecords:
             method=runs[0]["method"] if runs else BASELINE,
             records=dict(sorted(done.items())),
             missing=tuple(sorted(missing, key=lambda run: run.seed)),
+            run=runs[0] if runs else None,
         )
 
     def _missing_run(self, run: RunContent) -> MissingRun:
         """Why a run has no record: damage, its own failure, or else that of a parent."""
         if RunFolder(self.store.folder(run["id"])).record.exists():
-            return MissingRun(seed=run["seed"], state="missing", reason="its record is damaged")
+            return MissingRun(seed=run["seed"], state="missing", reason="its record is damaged", run=run)
         if failure := self.store.failure(run["id"]):
-            return MissingRun(seed=run["seed"], state="failed", reason=_cause_and_log(failure))
+            return MissingRun(seed=run["seed"], state="failed", reason=_cause_and_log(failure), run=run)
+        return MissingRun(seed=run["seed"], state="missing", reason=self._lost_parent(run), run=run)
+
+    def _lost_parent(self, run: RunContent) -> str:
+        """Which parent failed or diverged, and why; empty if none did."""
         for parent in run["parents"]:
             label = self.runs[parent]["label"] if parent in self.runs else parent
             record = self.records.get(parent)
             if record is None and (failure := self.store.failure(parent)):
-                reason = f"{label} failed: {_cause_and_log(failure)}"
-                return MissingRun(seed=run["seed"], state="missing", reason=reason)
+                return f"{label} failed: {_cause_and_log(failure)}"
             if record is not None and record.state == "diverged":
-                return MissingRun(seed=run["seed"], state="missing", reason=f"{label} diverged")
-        return MissingRun(seed=run["seed"], state="missing", reason="")
+                return f"{label} diverged"
+        return ""
 
     def _parents(self, candidates: Iterable[RunContent], role: str) -> list[RunContent]:
         ids = dict.fromkeys(parent for run in candidates for parent in run["parents"])
@@ -320,21 +368,29 @@ class _JobFile(msgspec.Struct):
     job: _Job
 
 
-def _runs_of_jobs(store: Store, known: Mapping[str, RunContent]) -> dict[str, RunContent]:
-    """Runs without a record, of jobs that were started in this store; unreadable job files are ignored."""
-    runs: dict[str, RunContent] = {}
+def _runs_of_jobs(store: Store, known: Mapping[str, RunContent]) -> Iterator[RunContent]:
+    """Runs of the jobs that were started in this store; damaged descriptions are named on stderr."""
     for folder in RecordsFolder(store.root).job_folders():
-        if folder.root.name in known:
+        if folder.root.name in known:  # a job of one run has its id
             continue
         try:
-            job = msgspec.json.decode(folder.description.read_bytes(), type=_JobFile).job
-            for run in job.runs:
-                check_run(run)
-                store.folder(run["id"])
-        except (OSError, ValueError, RecursionError):
+            runs = msgspec.json.decode(folder.description.read_bytes(), type=_JobFile).job.runs
+        except (OSError, ValueError, RecursionError) as error:
+            _warn(f"{folder.description}: {error}")
             continue
-        runs |= {run["id"]: run for run in job.runs}
-    return runs
+        for run in runs:
+            try:
+                check_run(run)
+                check_names(run)
+                store.folder(run["id"])
+            except ValueError as error:
+                _warn(f"{folder.description}: {error}")
+            else:
+                yield run
+
+
+def _warn(problem: object) -> None:
+    print(f"warning: left out: {printable(str(problem))}", file=sys.stderr)
 
 
 def _model(model: Mapping[str, Any]) -> str:

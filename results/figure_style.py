@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from common.files import write_atomically
+from common.text import printable
 
 # The palette of Okabe and Ito, for all kinds of colour vision. A family of methods shares a colour; each
 # member has a marker of its own.
@@ -102,15 +103,19 @@ def _mixed_with_white(colour: str, share: float) -> str:
 
 
 def literal(text: str) -> str:
-    """`text` with its dollars escaped: matplotlib reads text between two dollars as mathematics."""
-    return text.replace("$", r"\$")
+    """`text` as matplotlib shows it literally: without control characters, and with its dollars escaped.
+
+    Between two dollars it would read mathematics.
+    """
+    return printable(text).replace("$", r"\$")
 
 
 def new_figure(width: float = 6.4, height: float = 4.0, *, title: str = "") -> Figure:
     """An empty figure, in inches, which pyplot does not know."""
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
-        figure.suptitle(literal(textwrap.fill(title, int(13 * width))), fontsize=10)
+        lines = textwrap.wrap(title, int(13 * width))
+        figure.suptitle("\n".join(map(literal, lines)), fontsize=10)
     return figure
 
 

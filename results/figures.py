@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from common.cli import command, parse
+from common.cli import command
+from common.text import say
 from results.analysis import mean_rates
 from results.comparisons import BASELINE, Comparison, Row, finished_comparisons
 from results.figure_style import (
@@ -31,6 +32,7 @@ from results.figure_style import (
     save,
     styles_of,
 )
+from results.filters import read
 from results.metrics import Pair, pair
 from results.statistics import Interval
 from results.store import Record, Store
@@ -278,20 +280,18 @@ class Settings:
     """Folder of records."""
     out: Path = Path("figures")
     """Folder for the figures, PNG and SVG; created where it is missing."""
-    dataset: str = ""
-    """Only this dataset; all by default."""
 
 
 @command
 def main(argv: Sequence[str]) -> int:
     """Draw all figures of every comparison in a folder of records."""
-    settings = parse(Settings, argv, prog="python -m results.figures", description=main.__doc__ or "")
-    store, chosen = finished_comparisons(settings.runs, settings.dataset)
+    settings, filters = read(Settings, argv, prog="python -m results.figures", description=main.__doc__ or "")
+    finished = finished_comparisons(settings.runs, filters)
     settings.out.mkdir(parents=True, exist_ok=True)
-    for number, comparison in enumerate(chosen, 1):
+    for number, comparison in enumerate(map(finished.shown, finished.comparisons), 1):
         for name, draw in FIGURES.items():
             stem = f"{_file_name(comparison.dataset)}-{number}-{name}"
-            print(save(draw(store, comparison), settings.out / stem)[0])
+            say(save(draw(finished.store, comparison), settings.out / stem)[0])
     return 0
 
 

@@ -10,30 +10,35 @@ import dataclasses
 import gc
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from common.cli import HELP_WORDS, command, parse, print_help
+from common.cli import command
 from common.files import write_atomically
-from common.text import nearest
+from common.text import nearest, printable
 from results.analysis import SIGNIFICANT, Analysis, analyse
-from results.comparisons import Comparison, MissingRun, Row, Summary, comparisons, finished_comparisons
+from results.columns import KNOWN_COLUMNS
+from results.comparisons import (
+    Comparison,
+    Finished,
+    MissingRun,
+    Row,
+    Summary,
+    comparisons,
+    finished_comparisons,
+)
+from results.filters import read
 from results.metrics import METRICS, Metric
+from results.per_run import Rows, as_parquet, per_run_rows
 from results.statistics import Interval
 from results.store import RunContent, Store
 from results.tables import Cell, Emphasis, Table, as_csv, latex, markdown, show
 
 DEFAULT_COLUMNS = ("er_old", "er_all", "nfr", "rel_nfr")
-COSTS: dict[str, Metric] = {
-    "gpu_hours": Metric(title="GPU hours", meaning="hours of training", unit="", digits=4),
-    "images_per_s": Metric(title="Images/s", meaning="training throughput", better="high", unit=""),
-    "peak_memory_gb": Metric(title="Memory GB", meaning="peak memory", unit=""),
-}
-KNOWN_COLUMNS = METRICS | COSTS
 
 
 def tables(
@@ -206,14 +211,12 @@ class Settings:
     """Folder of records."""
     columns: tuple[str, ...] = DEFAULT_COLUMNS
     """Metrics and costs to show."""
-    methods: tuple[str, ...] = ()
-    """Only these methods, by name or label; all by default."""
-    dataset: str = ""
-    """Only this dataset; all by default."""
     sort: str = ""
     """A column to sort by, best first, or `rank`; by default No Treatment, then the others by name."""
     export: tuple[Path, ...] = ()
     """Files to write as well, in the format of their suffix: .md, .tex, .csv, .json."""
+    per_run: tuple[Path, ...] = ()
+    """Files to write as well, with one row per run and everything about it: .csv, .parquet."""
 
     def __post_init__(self) -> None:
         for name in (*self.columns, *([self.sort] if self.sort not in ("", "rank") else [])):
@@ -222,6 +225,9 @@ class Settings:
         for path in self.export:
             if path.suffix not in _EXPORTS:
                 raise ValueError(f"export={path}: the suffix must be one of {', '.join(_EXPORTS)}")
+        for path in self.per_run:
+            if path.suffix not in _PER_RUN:
+                raise ValueError(f"per_run={path}: the suffix must be one of {', '.join(_PER_RUN)}")
 
 
 @contextlib.contextmanager
@@ -240,56 +246,68 @@ def _collector_paused() -> Iterator[None]:
 @_collector_paused()
 def main(argv: Sequence[str]) -> int:
     """Print the tables of a folder of records."""
-    prog, about = "python -m results.leaderboard", main.__doc__ or ""
-    if HELP_WORDS & set(argv):
-        columns = [(name, metric.meaning) for name, metric in KNOWN_COLUMNS.items()]
-        print_help(Settings, prog=prog, description=about, sections=[("Columns", columns)])
-        return 0
-    settings = parse(Settings, argv, prog=prog, description=about)
-    store, found = finished_comparisons(settings.runs, settings.dataset)
-    known = {name for c in found for row in c.candidates for name in (row.method, row.label)}
-    for name in settings.methods:
-        if name not in known:
-            raise ValueError(f"methods={name}: no such candidate in {settings.runs}{nearest(name, known)}")
-    chosen = [c for c in found if any(row.records and _asked_for(row, settings) for row in c.candidates)]
-    if not chosen:
-        raise ValueError(f"runs={settings.runs}: no finished candidate of these methods")
+    columns = [(name, metric.meaning) for name, metric in KNOWN_COLUMNS.items()]
+    settings, filters = read(
+        Settings,
+        argv,
+        prog="python -m results.leaderboard",
+        description=main.__doc__ or "",
+        sections=[("Columns", columns)],
+    )
+    finished = finished_comparisons(settings.runs, filters)
     printed, rows = [], []
-    for comparison in chosen:
-        analysis = analyse(comparison)  # of all methods: a filter changes no rank
-        shown = _chosen_rows(comparison, analysis, settings)
-        printed.append(table(store, shown, settings.columns, analysis))
+    for comparison in finished.comparisons:
+        analysis = analyse(comparison)  # of all methods: hiding one changes no rank
+        shown = _sorted(finished.shown(comparison), analysis, settings.sort)
+        printed.append(table(finished.store, shown, settings.columns, analysis))
         rows += numbers(shown, analysis, settings.columns)
     show(printed, Console(highlight=False))
     for path in settings.export:
         write_atomically(path, _EXPORTS[path.suffix](printed, rows).encode())
+    _write_per_run(settings.per_run, finished)
     return 0
+
+
+def _write_per_run(paths: Sequence[Path], finished: Finished) -> None:
+    if not paths:
+        return
+    rows = per_run_rows(map(finished.shown, finished.comparisons))
+    for path in paths:
+        write_atomically(path, _PER_RUN[path.suffix](rows))
 
 
 _EXPORTS = {
     ".md": lambda tables, rows: markdown(tables),
     ".tex": lambda tables, rows: latex(tables),
     ".csv": lambda tables, rows: as_csv(rows),
-    ".json": lambda tables, rows: json.dumps(rows, indent=1) + "\n",
+    ".json": lambda tables, rows: json.dumps(list(map(_printable, rows)), indent=1) + "\n",
 }
 
 
-def _asked_for(row: Row, settings: Settings) -> bool:
-    return not settings.methods or bool({row.method, row.label} & {*settings.methods})
+_PER_RUN: Mapping[str, Callable[[Rows], bytes]] = {
+    ".csv": lambda rows: as_csv(rows).encode(),
+    ".parquet": as_parquet,
+}
 
 
-def _chosen_rows(comparison: Comparison, analysis: Analysis, settings: Settings) -> Comparison:
-    rows = [row for row in comparison.candidates if _asked_for(row, settings)]
+def _printable(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _sorted(comparison: Comparison, analysis: Analysis, column: str) -> Comparison:
+    """The comparison with its candidates sorted by a column, best first; as it is for no column."""
+    if not column:
+        return comparison
 
     def key(row: Row) -> tuple[bool, float]:
-        if settings.sort == "rank":
+        if column == "rank":
             rank = analysis.rank.get(row.label)
             return rank is None, rank or 0
-        summary = row.summary(settings.sort)
-        sign = -1 if KNOWN_COLUMNS[settings.sort].better == "high" else 1
+        summary = row.summary(column)
+        sign = -1 if KNOWN_COLUMNS[column].better == "high" else 1
         return summary is None, sign * summary.mean if summary else 0.0
 
-    return dataclasses.replace(comparison, candidates=tuple(sorted(rows, key=key) if settings.sort else rows))
+    return dataclasses.replace(comparison, candidates=tuple(sorted(comparison.candidates, key=key)))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,16 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from numpy.typing import NDArray
 
-from common.cli import command, parse
+from common.cli import command
 from common.files import write_atomically
+from common.text import printable, say
 from results.analysis import analyse
 from results.artifacts import Gallery, worst_flips
-from results.comparisons import Comparison, Row, finished_comparisons, training_seconds
+from results.columns import training_seconds
+from results.comparisons import Comparison, Finished, Row, finished_comparisons
 from results.figure_style import to_bytes
 from results.figures import FIGURES, class_names
+from results.filters import read
 from results.leaderboard import table
 from results.metrics import Pair, pair
 from results.store import Record, Store
@@ -94,22 +97,26 @@ class Section:
     """By row label."""
 
 
-def report(store: Store, comparisons: Sequence[Comparison]) -> str:
+def report(finished: Finished) -> str:
     """The page; the same records always give the same page."""
     environment = Environment(
-        loader=PackageLoader("results"), autoescape=select_autoescape(), undefined=StrictUndefined
+        loader=PackageLoader("results"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        finalize=_without_control_characters,
     )
     environment.filters["data_url"] = _data_url
-    newest = max((record.finished for c in comparisons for record in _records(c)), default="")
-    sections = [_section(store, comparison) for comparison in comparisons]
+    newest = max((record.finished for c in finished.comparisons for record in _records(c)), default="")
+    sections = [_section(finished, comparison) for comparison in finished.comparisons]
     template = environment.get_template("report.html")
-    return template.render(root=str(store.root), newest=newest, sections=sections)
+    return template.render(root=str(finished.store.root), newest=newest, sections=sections)
 
 
-def _section(store: Store, comparison: Comparison) -> Section:
+def _section(finished: Finished, whole: Comparison) -> Section:
+    store, comparison = finished.store, finished.shown(whole)
     return Section(
         title=comparison.title,
-        table=table(store, comparison, analysis=analyse(comparison)),
+        table=table(store, comparison, analysis=analyse(whole)),
         figures=tuple(
             CaptionedFigure(caption=CAPTIONS[name], png=to_bytes(draw(store, comparison), "png"))
             for name, draw in FIGURES.items()
@@ -219,6 +226,11 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def _without_control_characters(value: Any) -> Any:
+    """What the page shows of a value; text of the template itself, and markup, stay."""
+    return printable(value) if type(value) is str else value
+
+
 def _data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
@@ -231,19 +243,17 @@ class Settings:
     """Folder of records."""
     out: Path = Path("report.html")
     """The file to write."""
-    dataset: str = ""
-    """Only this dataset; all by default."""
 
 
 @command
 def main(argv: Sequence[str]) -> int:
     """Write one self-contained HTML file about a folder of records."""
-    settings = parse(Settings, argv, prog="python -m results.report", description=main.__doc__ or "")
+    settings, filters = read(Settings, argv, prog="python -m results.report", description=main.__doc__ or "")
     if not settings.out.parent.is_dir():
         raise ValueError(f"out={settings.out}: no such folder")
-    store, chosen = finished_comparisons(settings.runs, settings.dataset)
-    write_atomically(settings.out, report(store, chosen).encode())
-    print(settings.out)
+    finished = finished_comparisons(settings.runs, filters)
+    write_atomically(settings.out, report(finished).encode())
+    say(settings.out)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from common.text import printable
+from common.text import encodable, printable
 
 Emphasis = Literal["", "best", "second"]
 
@@ -39,20 +39,27 @@ class Table:
 
 
 def show(tables: Iterable[Table], console: Console) -> None:
-    """Print tables on a terminal or into a pipe; wide tables are not cut."""
+    """Print tables on a terminal or into a pipe; wide tables are not cut.
+
+    Control characters become "?"; characters that the terminal's encoding lacks become ASCII.
+    """
+
+    def clean(text: str) -> str:
+        return encodable(printable(text), console.encoding)
+
     for table in tables:
-        notes = [Text(printable(line), "dim") for line in table.footer]
-        lines = [Text(printable(table.title), "bold"), *_lines(table), *notes, Text()]
+        notes = [Text(clean(line), "dim") for line in table.footer]
+        lines = [Text(clean(table.title), "bold"), *_lines(table, clean), *notes, Text()]
         console.print(Text("\n").join(lines), soft_wrap=True)
 
 
-def _lines(table: Table) -> list[Text]:
+def _lines(table: Table, clean: Callable[[str], str]) -> list[Text]:
     """The lines of a table. Not rich's own: forty of those take longer than the rest of a command."""
     styles = {"": "", "best": "bold", "second": "underline"}
     rows = [tuple(Cell(name) for name in table.header), *table.rows]
-    rows = [tuple(Cell(printable(cell.text), cell.emphasis) for cell in row) for row in rows]
+    rows = [tuple(Cell(clean(cell.text), cell.emphasis) for cell in row) for row in rows]
     widths = [max(cell_len(cell.text) for cell in column) for column in zip(*rows, strict=True)]
-    rule = Text("─" * (sum(widths) + 2 * (len(widths) - 1)))
+    rule = Text(clean("─" * (sum(widths) + 2 * (len(widths) - 1))))
     lines = []
     for number, row in enumerate(rows, -1):
         line = Text()
@@ -103,7 +110,7 @@ def latex(tables: Iterable[Table]) -> str:
         lines += [
             r"\bottomrule",
             r"\end{tabular}",
-            *(f"% {' '.join(note.split())}" for note in table.footer),
+            *(f"% {_one_line(note)}" for note in table.footer),
             r"\end{table}",
             "",
         ]
@@ -130,8 +137,12 @@ def harmless(value: Any) -> Any:
     return "'" + text if value[:1] in tuple("=+-@\t\r\n＝＋－＠") else text
 
 
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
+
+
 def _in_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", _one_line(text))
 
 
 _LATEX = {
@@ -150,4 +161,4 @@ _LATEX = {
 
 
 def _in_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.cli import HELP_WORDS, command, parse
-from common.text import nearest
-from results.store.archive import SUFFIXES, export_runs, import_runs
+from common.text import nearest, printable, say
+from results.store.archive import DEFAULT_LIMITS, SUFFIXES, export_runs, import_runs
 from results.store.folder import Store
 from results.store.records import BrokenRecord
 from results.store.verify import problems
@@ -28,6 +28,10 @@ class Settings:
     """The archive to write or to read: .tar, .tar.gz or .tgz."""
     weights: bool = True
     """Whether an export holds the weights, which new candidates of the same references need."""
+    max_gb: float = DEFAULT_LIMITS.bytes / 1e9
+    """Refuse to import an archive that unpacks to more."""
+    max_runs: int = DEFAULT_LIMITS.runs
+    """Refuse to import an archive of more runs."""
 
 
 @command
@@ -46,8 +50,8 @@ def verify_command(store: Store, settings: Settings) -> int:
     """Print every problem; exit code 1 if there is one."""
     found = list(problems(store))
     for problem in found:
-        print(problem)
-    print(f"{settings.runs}: {sum(1 for _ in store.records())} intact runs, {len(found)} problems")
+        say(problem)
+    say(f"{settings.runs}: {sum(1 for _ in store.records())} intact runs, {len(found)} problems")
     return 1 if found else 0
 
 
@@ -55,16 +59,17 @@ def export_command(store: Store, settings: Settings) -> int:
     """Write the archive, and name the damaged records that it lacks; exit code 1 if there is one."""
     broken = [found for found in store.scan() if isinstance(found, BrokenRecord)]
     for problem in broken:
-        print(f"left out: {problem}", file=sys.stderr)
+        print(f"left out: {printable(str(problem))}", file=sys.stderr)
     count = export_runs(store, _archive(settings), weights=settings.weights)
-    print(f"{settings.file}: {count} runs" + (f", {len(broken)} damaged ones left out" if broken else ""))
+    say(f"{settings.file}: {count} runs" + (f", {len(broken)} damaged ones left out" if broken else ""))
     return 1 if broken else 0
 
 
 def import_command(store: Store, settings: Settings) -> int:
     """Read the archive."""
-    new, known = import_runs(store, _archive(settings))
-    print(f"{settings.runs}: {new} runs imported, {known} were there already")
+    limits = replace(DEFAULT_LIMITS, runs=settings.max_runs, bytes=int(settings.max_gb * 1e9))
+    new, known = import_runs(store, _archive(settings), limits)
+    say(f"{settings.runs}: {new} runs imported, {known} were there already")
     return 0
 
 

@@ -6,22 +6,39 @@ the number of runs, so that a missing end is noticed.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal, cast
 
 from common.files import digest, replacing
+from common.text import printable
 from results.store.folder import Store
 from results.store.records import BrokenRecord, Record
 
 _RECORD, _END = "record.json", "end"
-_GZIP_SUFFIXES = (".gz", ".tgz")
+_GZIP_SUFFIXES, _GZIP_MAGIC = (".gz", ".tgz"), b"\x1f\x8b"
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportLimits:
+    """What an archive may hold; a small compressed file may unpack to any size."""
+
+    runs: int = 100_000
+    bytes: int = 100 * 10**9
+    """All files together."""
+    file_bytes: int = 4 * 10**9
+    """One file, which is held in memory."""
+    files_per_run: int = 32
+
+
+DEFAULT_LIMITS = ImportLimits()
 
 
 def export_runs(store: Store, file: Path, *, weights: bool) -> int:
@@ -44,26 +61,54 @@ def export_runs(store: Store, file: Path, *, weights: bool) -> int:
     return count
 
 
-def import_runs(store: Store, file: Path) -> tuple[int, int]:
+def import_runs(store: Store, file: Path, limits: ImportLimits = DEFAULT_LIMITS) -> tuple[int, int]:
     """Add the runs of an archive; how many are new, and how many the store already had and kept.
 
     Raises:
-        ValueError: anything but an intact archive; runs before the damage are kept.
+        ValueError: anything but an intact archive within the limits; the message names the archive. Runs
+            before the damage are kept.
     """
     new = known = 0
     try:
-        with tarfile.open(file) as archive:
-            for record, contents in _runs(archive):
+        with _opened(file, limits) as archive:
+            for record, contents in _runs(archive, limits):
                 if store.read(record.id) is None:
                     _add(store, record, contents)
                     new += 1
                 else:
                     known += 1
-    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, BrokenRecord) as error:
+    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, BrokenRecord, OverflowError) as error:
         raise ValueError(
             f"{file}: not an intact archive of runs ({error}); {new} runs were imported"
         ) from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}; {new} runs were imported") from error
     return new, known
+
+
+@contextlib.contextmanager
+def _opened(file: Path, limits: ImportLimits) -> Iterator[tarfile.TarFile]:
+    with file.open("rb") as plain:
+        compressed = plain.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        plain.seek(0)
+        source = cast(IO[bytes], gzip.GzipFile(fileobj=plain) if compressed else plain)
+        bounded = cast(IO[bytes], _BoundedReader(source, limits.file_bytes))
+        with tarfile.open(fileobj=bounded, mode="r:") as archive:
+            yield archive
+
+
+class _BoundedReader:
+    """A file of which no single read may ask for more than `limit` bytes, as a forged header might."""
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self._file = file
+        self._limit = limit
+        self.tell, self.seek, self.close = file.tell, file.seek, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= self._limit:
+            raise BrokenRecord(f"an entry is larger than {self._limit:,} bytes")
+        return self._file.read(size)
 
 
 def _append(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -72,24 +117,37 @@ def _append(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(entry, io.BytesIO(data))
 
 
-def _runs(archive: tarfile.TarFile) -> Iterator[tuple[Record, dict[str, bytes]]]:
+def _runs(archive: tarfile.TarFile, limits: ImportLimits) -> Iterator[tuple[Record, dict[str, bytes]]]:
     contents: dict[str, bytes] = {}
-    ended = False
+    count = size = 0
     for member in archive:
+        size += member.size
+        if member.size > limits.file_bytes:
+            raise ValueError(f"{printable(member.name)} is larger than {limits.file_bytes:,} bytes")
+        if size > limits.bytes:
+            raise ValueError(f"it holds more than {limits.bytes:,} bytes (max_gb= allows more)")
+        source = archive.extractfile(member) if member.isreg() and not member.issparse() else None
+        if source is None:
+            raise BrokenRecord(f"unexpected entry {printable(member.name)!r}")
+        data = source.read()
         if member.name == _END:
-            ended = True
-            continue
+            if data != str(count).encode() or contents or archive.next() is not None:
+                raise BrokenRecord("it does not end after the last run")
+            return
         folder, _, name = member.name.partition("/")
-        source = archive.extractfile(member) if member.isreg() else None
-        if source is None or not name or Path(name).name != name:
-            raise BrokenRecord(f"unexpected entry {member.name!r}")
-        contents[f"{folder}/{name}"] = source.read()
+        if not name or Path(name).name != name:
+            raise BrokenRecord(f"unexpected entry {printable(member.name)!r}")
+        contents[member.name] = data
+        if len(contents) > limits.files_per_run:
+            raise ValueError(f"{printable(folder)} has more than {limits.files_per_run} files")
         if name == _RECORD:
+            count += 1
+            if count > limits.runs:
+                raise ValueError(f"it holds more than {limits.runs:,} runs (max_runs= allows more)")
             record = Record.from_bytes(contents.pop(member.name))
             yield record, _checked(record, folder, contents)
             contents = {}
-    if contents or not ended:
-        raise BrokenRecord("its end is missing")
+    raise BrokenRecord("its end is missing")
 
 
 def _checked(record: Record, folder: str, contents: dict[str, bytes]) -> dict[str, bytes]:

@@ -13,6 +13,8 @@ from results.predictions import Predictions
 from results.store.attempts import Attempt
 from results.store.records import BrokenRecord, Epoch, Failure, Record, history_from_bytes
 
+RECORD = RunFolder(Path()).record.name
+
 
 class Store:
     """A folder of records. Reading never writes; a missing folder is an empty store."""
@@ -111,30 +113,33 @@ class Store:
         """
         return Attempt.begin(self.folder(run_id))
 
-    def _folders(self) -> list[Path]:
+    def _folders(self) -> list[str]:
         try:
             with os.scandir(self.root) as entries:
                 names = [entry.name for entry in entries if entry.is_dir()]
         except FileNotFoundError:
             return []
-        return [self.root / name for name in sorted(names) if self._may_be_run(name)]
+        return [f"{self.root}/{name}" for name in sorted(names) if self._may_be_run(name)]
 
     def _may_be_run(self, name: str) -> bool:
         return name not in self._reserved and not name.startswith(".")
 
 
-def _load(folder: Path) -> Record:
-    path = RunFolder(folder).record
-    data = path.read_bytes()
+def _load(folder: Path | str) -> Record:
+    """The record in a folder. It uses no pathlib: a store may hold ten thousand records."""
+    folder = os.fspath(folder)
+    path = f"{folder}/{RECORD}"
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        data = file.read()
     try:
         record = Record.from_bytes(data)
     except BrokenRecord as error:
         raise BrokenRecord(f"{path}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    if record.id != folder.name:
+    if record.id != os.path.basename(folder):  # noqa: PTH119
         raise BrokenRecord(f"{path}: it is the record of {record.id}")
     for name in record.files:
-        if not os.path.isfile(os.path.join(folder, name)):  # noqa: PTH113, PTH118 - ten thousand of these
+        if not os.path.isfile(f"{folder}/{name}"):  # noqa: PTH113
             raise BrokenRecord(f"{path}: its file {name} is gone")
     return record

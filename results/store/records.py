@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from common.files import digest
+from common.identity import content_hash, possible_ids, run_label
 from common.jobs import Cause
 
 SCHEMA = 2
@@ -198,16 +199,35 @@ class _KnownEnvironment(msgspec.Struct):
     class_names: list[str] | None = None
 
 
-def check_run(run: object) -> None:
-    """Check that `run` is a run's content.
+def check_run(run: RunContent) -> None:
+    """Check a run's content against its id.
 
     Raises:
-        BrokenRecord: a field that tables need is missing or has the wrong type.
+        BrokenRecord: a field that tables need is missing or has the wrong type, or the id is not that of
+            the content.
     """
     try:
         msgspec.convert(run, _KnownRun)
-    except msgspec.ValidationError as error:
+        found = content_hash(run)
+    except (msgspec.ValidationError, RecursionError) as error:
         raise BrokenRecord(f"not a run: {error}") from error
+    if not run["id"].endswith(f"-{found}"):
+        raise BrokenRecord(f"the content of run {run['id']} does not match its id")
+
+
+def check_names(run: RunContent) -> None:
+    """Check the readable part of a run's id, and its label, which the hash does not cover.
+
+    Raises:
+        BrokenRecord: they do not follow from the run's content.
+    """
+    try:
+        shown = msgspec.convert(run["shown"], list[tuple[str, Value]])
+        names = run["id"] in possible_ids(run) and run["label"] == run_label(run)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise BrokenRecord(f"not a run: {error}") from error
+    if not names or any(run["hyperparameters"].get(name, ...) != value for name, value in shown):
+        raise BrokenRecord(f"the id or the label of run {run['id']} does not match its content")
 
 
 class _Header(msgspec.Struct):
@@ -272,7 +292,9 @@ def _strict_struct(cls: type[Any], **more: Any) -> type[msgspec.Struct]:
     hints = get_type_hints(cls, include_extras=True)
     required = [(entry.name, hints[entry.name]) for entry in fields(cls)]
     optional = [(name, type(default), default) for name, default in more.items()]
-    return msgspec.defstruct(cls.__name__, [*required, *optional], kw_only=True, forbid_unknown_fields=True)
+    return msgspec.defstruct(
+        cls.__name__, [*required, *optional], kw_only=True, forbid_unknown_fields=True, gc=False
+    )
 
 
 _HEADER = msgspec.json.Decoder(_Header)

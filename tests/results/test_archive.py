@@ -6,7 +6,7 @@ import pytest
 
 from results.store import Store
 from results.store.__main__ import main
-from results.store.archive import export_runs, import_runs
+from results.store.archive import ImportLimits, export_runs, import_runs
 from results.store.verify import problems
 from tests.results.store_making import finish, plan, publish
 
@@ -59,6 +59,22 @@ def test_right_answers_that_are_not_those_of_the_predictions_are_found(small):
     wrong = replace(first, right=first.right[::-1].replace("=", "A"))
     (small.folder(first.id) / "record.json").write_bytes(wrong.to_bytes())
     assert "right answers" in next(problems(small))
+
+
+@pytest.mark.parametrize("role", ["old", "reference", "candidate"])
+def test_metrics_that_do_not_follow_from_the_predictions_are_found(small, role):
+    record = next(r for r in small.records() if r.run["role"] == role)
+    name = {"old": "er_old", "reference": "er_all", "candidate": "nfr"}[role]
+    wrong = replace(record, metrics={**record.metrics, name: record.metrics[name] + 0.001})
+    (small.folder(record.id) / "record.json").write_bytes(wrong.to_bytes())
+    (found,) = problems(small)
+    assert f"{record.id}/record.json: its {name} is {wrong.metrics[name]:.6g}" in found
+
+
+def test_a_candidate_without_its_old_model_has_no_metrics_to_compare(small):
+    old = next(r for r in small.records() if r.run["role"] == "old")
+    (small.folder(old.id) / "record.json").unlink()
+    assert list(problems(small)) == []
 
 
 def test_a_flipped_bit_in_a_record_is_found_wherever_it_is(small):
@@ -171,6 +187,71 @@ def test_a_changed_file_in_an_archive_is_refused(small, elsewhere, tmp_path):
         import_runs(elsewhere, file)
 
 
+def archive_of(path, *entries) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in entries:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"runs": 3}, "more than 3 runs"),
+        ({"bytes": 20_000}, "more than 20,000 bytes"),
+        ({"file_bytes": 2_000}, "larger than 2,000 bytes"),
+        ({"files_per_run": 1}, "more than 1 files"),
+    ],
+)
+def test_an_archive_over_a_limit_is_refused_by_name(small, elsewhere, tmp_path, limits, message):
+    file = tmp_path / "runs.tgz"
+    export_runs(small, file, weights=True)
+    with pytest.raises(ValueError, match=rf"runs\.tgz: .*{message}"):
+        import_runs(elsewhere, file, ImportLimits(**limits))
+    assert list(problems(elsewhere)) == []
+
+
+def test_a_small_archive_that_unpacks_to_much_is_refused_before_it_is_read(elsewhere, tmp_path):
+    file = tmp_path / "bomb.tgz"
+    archive_of(file, ("a/weights-0001.pt", bytes(10**7)))
+    assert file.stat().st_size < 20_000
+    with pytest.raises(ValueError, match=r"bomb\.tgz: a/weights-0001\.pt is larger than 1,000,000 bytes"):
+        import_runs(elsewhere, file, ImportLimits(file_bytes=10**6))
+
+
+def test_a_header_that_claims_to_be_long_is_not_believed(elsewhere, tmp_path):
+    file = tmp_path / "long.tar"
+    entry = tarfile.TarInfo("a")
+    entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 6 * 10**9
+    file.write_bytes(entry.tobuf() + bytes(10_240))
+    with pytest.raises(ValueError, match=r"long\.tar: .*larger than"):
+        import_runs(elsewhere, file)
+
+
+def test_a_record_of_a_newer_schema_is_refused_with_the_archive_named(small, elsewhere, tmp_path):
+    file = tmp_path / "newer.tgz"
+    record = next(small.records())
+    newer = record.to_bytes().replace(b'"schema": 2', b'"schema": 3')
+    files = [(f"{record.id}/{name}", small.content(record, name.partition("-")[0])) for name in record.files]
+    archive_of(file, *files, (f"{record.id}/record.json", newer))
+    with pytest.raises(ValueError, match=r"newer\.tgz: its schema is 3"):
+        import_runs(elsewhere, file)
+
+
+@pytest.mark.parametrize("count", [b"3", b"many"])
+def test_an_archive_whose_end_tells_another_count_is_refused(small, elsewhere, tmp_path, count):
+    file = tmp_path / "runs.tar"
+    export_runs(small, file, weights=True)
+    with tarfile.open(file) as archive:
+        end = archive.getmember("end")
+    data = bytearray(file.read_bytes())
+    data[end.offset_data : end.offset_data + 1] = count[:1]
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="does not end after the last run"):
+        import_runs(elsewhere, file)
+
+
 def test_the_command_verifies_exports_and_imports(small, tmp_path, capsys):
     file, other = tmp_path / "runs.tgz", tmp_path / "other"
     assert main(["verify", f"runs={small.root}"]) == 0
@@ -181,6 +262,14 @@ def test_the_command_verifies_exports_and_imports(small, tmp_path, capsys):
     assert "4 runs imported, 0 were there already" in out
     (small.folder(next(small.records()).id) / "record.json").write_bytes(b"")
     assert main(["verify", f"runs={small.root}"]) == 1
+
+
+def test_a_name_that_would_steer_a_terminal_is_printed_harmlessly(small, tmp_path, capsys):
+    nasty = tmp_path / "a\x1b[31m[/b]"
+    nasty.parent.mkdir()
+    small.root.rename(nasty)
+    assert main(["verify", f"runs={nasty}"]) == 0
+    assert "a?[31m[/b]: 4 intact runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(finished_store, capsys):
     assert main([f"runs={finished_store.root}", "dataset=cifar10"]) == 2
     err = capsys.readouterr().err.splitlines()
     assert "no such folder" in err[0]
-    assert "no finished candidate of dataset=cifar10" in err[1]
+    assert "dataset=cifar10: no such candidate" in err[1]
 
 
 def test_variants_of_a_method_are_told_apart_and_their_legend_fits(store):

@@ -229,8 +229,31 @@ def test_runs_of_jobs_without_a_record_are_missing_runs(command, finished_store)
         foreign = job.with_name(f"foreign-{number}")
         foreign.mkdir()
         (foreign / "job.json").write_text(json.dumps({"job": {"runs": [odd]}}))
-    _, out, _ = command()
+    _, out, err = command()
     assert "missing" in line_of(out, "elodi (0 of 3 seeds)")
+    assert all(f"foreign-{number}/job.json" in err for number in range(3))
+
+
+def test_a_damaged_job_description_changes_no_row(command, finished_store):
+    """Records win over it; of the runs without a record, those that it garbles are named and left out."""
+    runs = [run for run in plan() if run.role == "candidate"]
+    lost = next(run for run in runs if run.method == "mpt-kl" and run.seed == 1)
+    (finished_store.folder(lost.id) / "record.json").unlink()
+    folder = finished_store.root / "jobs" / "candidates"
+    folder.mkdir(parents=True)
+    description = json.dumps({"job": {"runs": documents(runs)}}).encode()
+    (folder / "job.json").write_bytes(description)
+    _, whole, _ = command()
+    assert "mpt-kl: seed 1 not run yet" in whole
+    (folder / "job.json").unlink()
+    _, without, _ = command()
+    for place in range(0, len(description), 61):
+        damaged = bytearray(description)
+        damaged[place] ^= 1
+        (folder / "job.json").write_bytes(damaged)
+        code, out, err = command()
+        assert code == 0
+        assert (out == whole) or (out == without and "left out" in err), description[place - 20 : place + 20]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +263,7 @@ def test_runs_of_jobs_without_a_record_are_missing_runs(command, finished_store)
         (["sort=best"], "unknown column 'best'"),
         (["export=table.xls"], "the suffix must be one of .md, .tex, .csv, .json"),
         (["methods=magic"], "methods=magic: no such candidate"),
-        (["dataset=cifar"], "no finished candidate of dataset=cifar"),
+        (["dataset=cifar"], "dataset=cifar: no such candidate"),
         (["colour=red"], "unknown setting 'colour'"),
     ],
 )

@@ -4,6 +4,7 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from results.artifacts import Gallery, worst_flips
 from results.comparisons import finished_comparisons
+from results.figures import main as draw_figures
 from results.metrics import pair
 from results.report import main, report
 from results.store import Store
@@ -18,6 +20,7 @@ from tests.results.store_making import diverge, finish, plan, publish
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ["zero", "<b>one</b>", "two & more", "[red]three", "four", "five"]
+NASTY = "\x1b[31m\x00\udce9"
 
 
 def add_gallery(store, record) -> None:
@@ -50,7 +53,7 @@ def telling(tmp_path_factory) -> Store:
 
 @pytest.fixture(scope="module")
 def page(telling) -> str:
-    return report(*finished_comparisons(telling.root))
+    return report(finished_comparisons(telling.root))
 
 
 class Reader(HTMLParser):
@@ -106,7 +109,7 @@ def test_the_page_is_as_ever(page, telling):
 
 
 def test_the_same_records_give_the_same_page(page, telling):
-    assert report(*finished_comparisons(telling.root)) == page
+    assert report(finished_comparisons(telling.root)) == page
 
 
 def test_the_worst_flips_are_those_that_were_surest(finished_store):
@@ -134,6 +137,27 @@ def test_the_command_reports_a_store_without_galleries_too(store, tmp_path, caps
     page = (tmp_path / "report.html").read_text()
     assert page.startswith("<!DOCTYPE html>")
     assert "No record keeps images of its flips." in page
+
+
+def test_control_characters_and_markup_in_names_reach_neither_page_nor_figures(store, tmp_path, capsys):
+    for run in plan(methods=("none",), seeds=(0,)):
+        record = finish(store, run)
+        predictions = store.predictions(record)
+        attempt = store.begin(run.id)
+        names = [f"{name}{NASTY}$" for name in NAMES]
+        publish(attempt, replace(record, environment={"class_names": names, "host": NASTY}), predictions)
+    out = tmp_path / "[red]a[/b]"
+    out.mkdir(parents=True)
+    assert main([f"runs={store.root}", f"out={out}/report.html"]) == 0
+    assert draw_figures([f"runs={store.root}", f"out={out}"]) == 0
+    printed = capsys.readouterr().out
+    assert "[red]a[/b]" in printed
+    for path in out.iterdir():
+        if path.suffix != ".png":
+            text = path.read_text(encoding="utf-8")
+            assert all(character.isprintable() or character == "\n" for character in text), path
+    for path in out.glob("*.svg"):
+        ElementTree.parse(path)
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(finished_store, tmp_path, capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.files import remove_leftovers, replacing
+from common.identity import content_hash, possible_ids, run_label
 from results.store import BrokenRecord, Failure, Record, StaleAttempt, Store
 from results.store.records import SCHEMA
 from tests.results.store_making import FINISHED, diverge, finish, plan
@@ -67,7 +68,7 @@ def test_a_record_in_the_wrong_folder_is_no_record(store, run):
 def change_record(path, **change):
     """As schema 1 wrote it, whose records have no digest of their own."""
     content = json.loads(path.read_bytes()) | {"schema": 1} | change
-    content.pop("sha256")
+    content.pop("sha256", None)
     path.write_text(json.dumps(content))
 
 
@@ -111,13 +112,25 @@ def test_deeply_nested_json_is_a_broken_record_or_failure(store, run, opening):
     assert store.failure(run.id) is None
 
 
-@pytest.mark.parametrize("part", ["split", "model", "recipe"])
-def test_a_run_of_wrong_types_is_no_record(store, run, part):
+@pytest.mark.parametrize(
+    "change",
+    [{"split": {"old_classes": "three"}}, {"model": {}}, {"seed": 1}, {"recipe": {}}, {"data": "f01"}],
+)
+def test_a_run_whose_content_does_not_match_its_id_is_no_record(store, run, change):
     finish(store, run)
-    content = json.loads((store.folder(run.id) / "record.json").read_bytes())["run"]
-    change_record(store.folder(run.id) / "record.json", run=content | {part: {"old_classes": "three"}})
-    if part != "recipe":  # a recipe's values are only printed
-        assert store.read(run.id) is None
+    path = store.folder(run.id) / "record.json"
+    content = json.loads(path.read_bytes())["run"]
+    change_record(path)
+    assert store.read(run.id) is not None
+    change_record(path, run=content | change)
+    assert store.read(run.id) is None
+
+
+def test_the_hash_the_id_and_the_label_of_a_run_are_those_of_the_plan():
+    for run in plan(methods=("none", "mpt-kl[k=2]"), seeds=(0,)):
+        assert run.id.endswith(f"-{content_hash(run.document())}")
+        assert run.id in possible_ids(run.document())
+        assert run_label(run.document()) == run.label
 
 
 def test_a_number_that_is_not_finite_is_not_written(store, run):

@@ -3,8 +3,9 @@ import io
 import re
 
 import pytest
+from rich.console import Console
 
-from results.tables import Cell, Table, as_csv, latex, markdown
+from results.tables import Cell, Table, as_csv, latex, markdown, show
 
 
 def table_of(text) -> Table:
@@ -52,3 +53,29 @@ def test_numbers_in_a_csv_stay_numbers_and_nothing_stays_empty():
 def test_a_note_of_several_lines_stays_a_comment_in_latex():
     text = latex([table_of("diverged (NaN\n\\input{x})")])
     assert "% diverged (NaN \\input{x})" in text.splitlines()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_table_prints_on_a_terminal_of_any_encoding(encoding):
+    table = Table(
+        title="old -> new: caf\N{LATIN SMALL LETTER E WITH ACUTE}",
+        header=("Method", "NFR"),
+        rows=((Cell("\N{GREEK SMALL LETTER ALPHA}"), Cell("1.00±0.10", "best")), (Cell("none"), Cell("2"))),
+        rules=frozenset({0}),
+        footer=("mean±std",),
+    )
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    show([table], Console(file=file))
+    file.flush()
+    title, header, rule, first, *_ = file.buffer.getvalue().decode(encoding).splitlines()
+    assert {len(line) for line in (header, rule, first)} == {len(rule)}, "columns stay aligned"
+    assert set(rule) == ({"─"} if encoding == "utf-8" else {"-"})
+    assert first.endswith("1.00+/-0.10" if encoding == "ascii" else "1.00±0.10")
+    assert title.endswith("caf?" if encoding == "ascii" else "caf\N{LATIN SMALL LETTER E WITH ACUTE}")
+
+
+@pytest.mark.parametrize("form", [markdown, latex])
+def test_control_characters_reach_no_export(form):
+    text = form([table_of("a\x1b[31mb\x00\x9bc\udce9d\u202ee")])
+    assert all(character.isprintable() or character == "\n" for character in text)
+    text.encode()

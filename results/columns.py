@@ -1,0 +1,85 @@
+"""What is known about a run, by name: the columns of tables, of exports and of filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from results.metrics import METRICS, Metric
+from results.store import Record, RunContent
+
+COSTS: dict[str, Metric] = {
+    "gpu_hours": Metric(title="GPU hours", meaning="hours of training", unit="", digits=4),
+    "images_per_s": Metric(title="Images/s", meaning="training throughput", better="high", unit=""),
+    "peak_memory_gb": Metric(title="Memory GB", meaning="peak memory", unit=""),
+}
+KNOWN_COLUMNS = METRICS | COSTS
+
+HYPERPARAMETERS = "hyperparameters."
+"""Prefix of the columns of a method's hyperparameters."""
+OLD = "old."
+"""Prefix of the columns that describe a candidate's old model."""
+_RENAMED = {("recipe", "version"): "recipe_version"}
+
+
+def value_of(record: Record, column: str) -> float | None:
+    """A metric, or a cost that the record tells: gpu_hours, images_per_s, peak_memory_gb."""
+    if column == "gpu_hours":
+        seconds = training_seconds(record)
+        return None if seconds is None else seconds / 3600
+    if column == "images_per_s":
+        return record.images_per_s
+    if column == "peak_memory_gb":
+        return None if record.peak_memory_bytes is None else record.peak_memory_bytes / 1e9
+    return record.metrics.get(column)
+
+
+def training_seconds(record: Record) -> float | None:
+    """Device seconds that a run took: its share, where it trained with others on one stream."""
+    seconds = record.timings.get("train_share_s", record.timings.get("train_s"))
+    return None if seconds is None else seconds * record.processes
+
+
+def run_columns(run: RunContent, old: RunContent | None = None) -> dict[str, Any]:
+    """What was asked for: method, hyperparameters, data, split, architecture, recipe, seed and old model."""
+    columns = dict(_flat(run))
+    if old is not None:
+        columns |= {
+            f"{OLD}{name}": value
+            for part in ("split", "model", "recipe")
+            for name, value in _flat({part: old[part]})
+        }
+    return columns
+
+
+def record_columns(record: Record) -> dict[str, Any]:
+    """What came out: state, all metrics and costs, and the machine."""
+    costs = {name: value_of(record, name) for name in COSTS}
+    environment: dict[str, Any] = {}
+    for name, value in record.environment.items():
+        if isinstance(value, dict):
+            environment |= {f"{name}.{key}": inner for key, inner in value.items()}
+        elif not isinstance(value, list):
+            environment[name] = value
+    return {
+        "state": record.state,
+        "reason": record.reason,
+        **record.metrics,
+        **costs,
+        **record.timings,
+        **environment,
+        "attempt": record.attempt,
+        "finished": record.finished,
+    }
+
+
+def _flat(run: RunContent) -> Iterator[tuple[str, Any]]:
+    for name, value in run.items():
+        if name == "hyperparameters":
+            yield from ((f"{HYPERPARAMETERS}{key}", inner) for key, inner in value.items())
+        elif name == "parents":
+            yield "old_model", value[0] if value else None
+        elif isinstance(value, Mapping):
+            yield from ((_RENAMED.get((name, key), str(key)), inner) for key, inner in value.items())
+        elif name != "shown":
+            yield name, value
