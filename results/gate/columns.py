@@ -129,7 +129,7 @@ class _Reader:
         identity = self._identity_columns()
         self._load(
             [
-                *(name for name in names.values() if name),
+                *(name for name in names.values() if name is not None),
                 *((right.column if isinstance(right, Condition) else right,) if right else ()),
                 *logits.values(), *probabilities.values(), *present, *identity,
                 *((layout.weight,) if layout.weight and layout.weight in self._source.names else ()),
@@ -177,22 +177,22 @@ class _Reader:
         return predictions
 
     def targets(self) -> PredictionFile:
-        name = self._find("target")
+        name = self._find("target", must_be=False)
         if name is None and "values" in self._source.names:
             name = "values"
         if name is None:
             raise ValueError(
                 f"no column 'target'; {there_are(self._source.names)} (say which: columns.target=)"
             )
-        id_name = self._find("id")
-        self._load([name, *((id_name,) if id_name else ())])
+        id_name = self._find("id", must_be=False)
+        self._load([name, *((id_name,) if id_name is not None else ())])
         return self._plain(id_name, target=self._labels("target", name))
 
     def groups_alone(self, groups: Sequence[str]) -> PredictionFile:
-        id_name = self._find("id")
+        id_name = self._find("id", must_be=False)
         present = [name for name in groups if name in self._source.names]
         weight = [name for name in self._source.names if name == self._layout.weight]
-        self._load([*present, *weight, *((id_name,) if id_name else ())])
+        self._load([*present, *weight, *((id_name,) if id_name is not None else ())])
         groups_found = {name: self._group(name) for name in present}
         return self._plain(id_name, groups=groups_found, weight=self._weight())
 
@@ -211,14 +211,17 @@ class _Reader:
         _check_ids(made)
         return made
 
-    def _find(self, role: Role) -> str | None:
+    def _find(self, role: Role, *, must_be: bool = True) -> str | None:
         """The column of a role: the one said, else the one that has a usual name.
+
+        What is said is meant for the versions' files; a third file may have names of its own, and is asked
+        with `must_be=False`.
 
         Raises:
             ValueError: a column that there is not, or several with usual names.
         """
         said = self._layout.columns.get(role)
-        if said is not None:
+        if said is not None and (must_be or said in self._source.names):
             if said not in self._source.names:
                 raise ValueError(f"columns.{role}={said}: no such column; {there_are(self._source.names)}")
             return said

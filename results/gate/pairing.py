@@ -389,6 +389,8 @@ def _rows(first: _Run, run: _Run, layout: Layout) -> NDArray[np.int64]:
                 f"pair=order: {first.file.label} has {len(first.ids):,} rows and "
                 f"{run.file.label} {len(run.ids):,}"
             )
+        if first.file.ids is not None and run.file.ids is not None:
+            _refuse_other_order(first, run)
         return np.arange(len(first.ids))
     rows = positions(first.ids, run.ids)
     lacking = np.flatnonzero(rows == len(run.ids))
@@ -398,6 +400,18 @@ def _rows(first: _Run, run: _Run, layout: Layout) -> NDArray[np.int64]:
             f"'{first.ids[int(lacking[0])]}' (pair=common compares those that both have)"
         )
     return rows
+
+
+def _refuse_other_order(first: _Run, run: _Run) -> None:
+    """Refuse to pair two files by order whose ids say that the order differs."""
+    mine, theirs = same_type(first.ids, run.ids)
+    differing = np.flatnonzero(~pc.equal(mine, theirs).to_numpy(zero_copy_only=False))
+    if len(differing):
+        row = int(differing[0])
+        raise ValueError(
+            f"pair=order: row {row + 1} is sample '{mine[row]}' in {first.file.label} and '{theirs[row]}' in "
+            f"{run.file.label}"
+        )
 
 
 def _find_ids(label: str, ids: Column, targets: PredictionFile) -> NDArray[np.int64]:

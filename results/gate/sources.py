@@ -451,7 +451,8 @@ def of_array(name: str, array: np.ndarray[Any, Any]) -> Column:
 
 
 def _chunked(column: Any) -> Column:
-    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    made = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    return made.cast(pa.string()) if pa.types.is_string_view(made.type) else made
 
 
 FORMATS: Mapping[str, Callable[[Path, str | None, TextFormat], Source]] = {
