@@ -91,7 +91,9 @@ def measure(words: list[str]) -> tuple[float, int]:
 def main(argv: Sequence[str]) -> int:
     """Measure the release gate."""
     settings = parse(Settings, argv, prog="python -m benchmarks.gate", description=main.__doc__ or "")
-    cases = [(name, settings.rows) for name in WRITERS] + [("Parquet", settings.parquet_rows)]
+    cases = [(name, settings.rows) for name in WRITERS if settings.rows] + [
+        ("Parquet", settings.parquet_rows)
+    ]
     for name, rows in cases:
         ending, write = WRITERS[name]
         with tempfile.TemporaryDirectory() as folder:

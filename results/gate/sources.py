@@ -279,6 +279,8 @@ _WRONG_COUNT = re.compile(r"Row #(?P<row>\d+): Expected (?P<wanted>\d+) columns,
 def _csv_complaint(text: str) -> str:
     if "UTF8" in text:
         return f"not text in UTF-8; try {_TRY}"
+    if "Could not skip" in text:
+        return "there is nothing below the header"
     if match := _WRONG_COUNT.search(text):
         more = "more" if int(match["found"]) > int(match["wanted"]) else "fewer"
         return (
