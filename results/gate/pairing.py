@@ -115,6 +115,9 @@ def pair_versions(
         [read_run(part, layout, targets) for file in files for part in split_runs(file)]
         for files in (old, new)
     )
+    if layout.pair == "order":
+        ordered = _in_order([*old_runs, *new_runs])
+        old_runs, new_runs = ordered[: len(old_runs)], ordered[len(old_runs) :]
     first, other = old_runs[0], new_runs[0]
     by_class = layout.top_k == 1 and all(run.target and run.prediction for run in (*old_runs, *new_runs))
     if layout.old_classes and not by_class:
@@ -135,8 +138,8 @@ def pair_versions(
         old_runs, new_runs, dropped = _common(old_runs, new_runs)
         left_out += dropped
         first, other = old_runs[0], new_runs[0]
-    old_rows = [_rows(first, run, layout) for run in old_runs]
-    new_rows = [_rows(first, run, layout) for run in new_runs]
+    old_rows = [_rows(first, run) for run in old_runs]
+    new_rows = [_rows(first, run) for run in new_runs]
     surplus = _surplus(
         first, other, new_rows[0], known, by_class=by_class, repeated=len(old_runs) + len(new_runs) > 2
     )
@@ -214,33 +217,16 @@ def _common(old_runs: list[Run], new_runs: list[Run]) -> tuple[list[Run], list[R
     for run in runs:
         theirs, mine = same_type(run.ids, shared)
         keep = pc.is_in(theirs, mine).to_numpy(zero_copy_only=False)
-        part = run.take(keep)
-        rows = pa.array(np.flatnonzero(keep))
-        file = replace(
-            part.file,
-            weight=None if run.file.weight is None else run.file.weight[keep],
-            groups={name: labels.take(keep) for name, labels in run.file.groups.items()},
-            identity={name: column.take(rows) for name, column in run.file.identity.items()},
-        )
-        taken.append(replace(part, file=file))
+        taken.append(run.take(keep))
     return taken[: len(old_runs)], taken[len(old_runs) :], len(every) - len(shared)
 
 
-def _rows(first: Run, run: Run, layout: Layout) -> NDArray[np.int64]:
+def _rows(first: Run, run: Run) -> NDArray[np.int64]:
     """[N] the row of `run` for each sample of `first`.
 
     Raises:
         ValueError: it lacks one.
     """
-    if layout.pair == "order":
-        if len(run.ids) != len(first.ids):
-            raise ValueError(
-                f"pair=order: {first.file.label} has {len(first.ids):,} rows and "
-                f"{run.file.label} {len(run.ids):,}"
-            )
-        if first.file.ids is not None and run.file.ids is not None:
-            _refuse_other_order(first, run)
-        return np.arange(len(first.ids))
     rows = positions(first.ids, run.ids)
     lacking = np.flatnonzero(rows == len(run.ids))
     if len(lacking):
@@ -249,6 +235,24 @@ def _rows(first: Run, run: Run, layout: Layout) -> NDArray[np.int64]:
             f"'{first.ids[int(lacking[0])]}' (pair=common compares those that both have)"
         )
     return rows
+
+
+def _in_order(runs: Sequence[Run]) -> list[Run]:
+    """Runs whose rows belong together by their order: from now on under the ids of the first.
+
+    Raises:
+        ValueError: they have different numbers of rows, or ids in another order.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if len(run.ids) != len(first.ids):
+            raise ValueError(
+                f"pair=order: {first.file.label} has {len(first.ids):,} rows and "
+                f"{run.file.label} {len(run.ids):,}"
+            )
+        if first.file.ids is not None and run.file.ids is not None:
+            _refuse_other_order(first, run)
+    return [replace(run, ids=first.ids) for run in runs]
 
 
 def _refuse_other_order(first: Run, run: Run) -> None:

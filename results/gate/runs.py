@@ -31,6 +31,7 @@ class Run:
     right: Booleans
 
     def take(self, where: NDArray[Any]) -> Run:
+        """The samples at the positions, or under the mask, `where`."""
         return Run(
             file=take_rows(self.file, where),
             ids=self.ids.take(pa.array(np.flatnonzero(where) if where.dtype == bool else where)),
@@ -41,36 +42,40 @@ class Run:
 
 
 def take_rows(file: PredictionFile, where: NDArray[Any]) -> PredictionFile:
-    """A file's scores at some rows; `Run` holds the rest."""
+    """A file's rows at the positions, or under the mask, `where`."""
     rows = np.flatnonzero(where) if where.dtype == bool else where
+    taken = pa.array(rows)
     return replace(
         file,
         rows=len(rows),
+        ids=None if file.ids is None else file.ids.take(taken),
+        target=file.target.take(rows) if file.target else None,
+        prediction=file.prediction.take(rows) if file.prediction else None,
+        right=None if file.right is None else file.right[rows],
         logits=None if file.logits is None else file.logits[rows],
         probabilities=None if file.probabilities is None else file.probabilities[rows],
         scores={name: score[rows] for name, score in file.scores.items()},
+        run=file.run.take(rows) if file.run else None,
+        weight=None if file.weight is None else file.weight[rows],
+        groups={name: labels.take(rows) for name, labels in file.groups.items()},
+        identity={name: column.take(taken) for name, column in file.identity.items()},
     )
 
 
 def split_runs(file: PredictionFile) -> list[PredictionFile]:
-    """A file with a column `run` as one file per run."""
+    """A file with a column `run` as one file per run.
+
+    Raises:
+        ValueError: an id that comes more than once in a run.
+    """
     if file.run is None:
         return [file]
     parts = []
     for number, name in enumerate(file.run.names):
-        rows = np.flatnonzero(file.run.codes == number)
-        taken = pa.array(rows)
         part = replace(
-            take_rows(file, rows),
+            take_rows(file, file.run.codes == number),
             label=f"{file.label} (run {name})",
-            ids=None if file.ids is None else file.ids.take(taken),
-            target=file.target.take(rows) if file.target else None,
-            prediction=file.prediction.take(rows) if file.prediction else None,
-            right=None if file.right is None else file.right[rows],
             run=None,
-            weight=None if file.weight is None else file.weight[rows],
-            groups={name: labels.take(rows) for name, labels in file.groups.items()},
-            identity={name: column.take(taken) for name, column in file.identity.items()},
             unanswered=file.unanswered if number == 0 else 0,
         )
         if part.ids is not None and not distinct(part.ids):
