@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def compare(
     targets: Any = None,
     metadata: Any = None,
     layout: Layout | None = None,
+    old_columns: Mapping[str, str] | None = None,
+    new_columns: Mapping[str, str] | None = None,
     policy: Policy | None = None,
 ) -> GateReport:
     """What changes from the old version to the new one, and whether it keeps the policy.
@@ -37,6 +40,9 @@ def compare(
         metadata: a table with columns to slice or to weight by, where old and new do not hold them.
         layout: what the columns mean and how rows are paired; by default, what the usual names say, paired
             by id. Bare arrays have no ids: give `Layout(pair="order")`.
+        old_columns: columns of the old version's table alone, as {"prediction": "v1"}; with `new_columns`,
+            both versions may be in one table.
+        new_columns: the same of the new version's.
         policy: the caps; without one, the report has no verdict.
 
     Raises:
@@ -47,13 +53,14 @@ def compare(
     text = TextFormat(sep=layout.sep, encoding=layout.encoding, decimal=layout.decimal)
     groups = policy.slice_columns
 
-    def answers(data: Any, label: str) -> list[PredictionFile]:
+    def answers(data: Any, label: str, columns: Mapping[str, str] | None) -> list[PredictionFile]:
+        mine = replace(layout, columns={**layout.columns, **(columns or {})})
         runs = data if _is_runs(data) else [data]
         named = (
             [f"{label} (run {number})" for number in range(1, len(runs) + 1)] if len(runs) > 1 else [label]
         )
         return [
-            read_predictions(_source(run, name, text, layout), layout, groups=groups)
+            read_predictions(_source(run, name, text, mine), mine, groups=groups)
             for run, name in zip(runs, named, strict=True)
         ]
 
@@ -62,7 +69,11 @@ def compare(
     if metadata is not None:
         metadata_file = read_groups(_source(metadata, "metadata", text, layout), layout, groups)
     samples = pair_versions(
-        answers(old, "old"), answers(new, "new"), layout, targets=target_file, metadata=metadata_file
+        answers(old, "old", old_columns),
+        answers(new, "new", new_columns),
+        layout,
+        targets=target_file,
+        metadata=metadata_file,
     )
     return judge(samples, policy)
 

@@ -6,7 +6,6 @@ row (counted from 1, without the header), or a wrong answer where the layout say
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from results.gate.finding import ColumnFinder
 from results.gate.ids import distinct
-from results.gate.layout import IDENTITY, OWN_NAMES, USUAL_NAMES, Condition, Layout, Role, condition, plain
+from results.gate.layout import OWN_NAMES, Condition, Layout, Role
 from results.gate.sources import Source, there_are
 from results.gate.values import (
     ABOVE_ONE,
@@ -115,29 +115,29 @@ class _Reader:
 
     def __init__(self, source: Source, layout: Layout) -> None:
         self._source, self._layout = source, layout
+        self._find = ColumnFinder(source.names, layout)
         self._columns: dict[str, Column] = {}
-        self._rows: Booleans | None = None
 
     def predictions(self, groups: Sequence[str]) -> PredictionFile:
         layout = self._layout
-        names = {role: self._find(role) for role in OWN_NAMES}
+        names = {role: self._find.find(role) for role in OWN_NAMES}
         if "values" in self._source.names and not names["prediction"]:
             names["prediction"] = "values"
-        right = self._right_column(names)
-        logits, probabilities = self._score_columns(names)
+        right = self._find.right_column(names)
+        logits, probabilities = self._find.score_columns(names)
+        if right is None and names["prediction"] is None and not (logits or probabilities):
+            raise ValueError(self._find.nothing_to_judge(names))
         present = [name for name in groups if name in self._source.names]
-        identity = self._identity_columns()
+        identity = self._find.identity()
         self._load(
             [
-                *(name for name in names.values() if name),
+                *(name for name in names.values() if name is not None),
                 *((right.column if isinstance(right, Condition) else right,) if right else ()),
                 *logits.values(), *probabilities.values(), *present, *identity,
                 *((layout.weight,) if layout.weight and layout.weight in self._source.names else ()),
             ]
         )  # fmt: skip
-        if right is None and names["prediction"] is None and not (logits or probabilities):
-            raise ValueError(self._nothing_to_judge(names))
-        if right is not None and names["target"] and names["prediction"] and not self._asked_for_right():
+        if right is not None and names["target"] and names["prediction"] and not self._find.asked_for_right():
             self._refuse_contradiction(right, names["target"], names["prediction"])
             right = None
         count = self._count()
@@ -177,22 +177,22 @@ class _Reader:
         return predictions
 
     def targets(self) -> PredictionFile:
-        name = self._find("target")
+        name = self._find.find("target", must_be=False)
         if name is None and "values" in self._source.names:
             name = "values"
         if name is None:
             raise ValueError(
                 f"no column 'target'; {there_are(self._source.names)} (say which: columns.target=)"
             )
-        id_name = self._find("id")
-        self._load([name, *((id_name,) if id_name else ())])
+        id_name = self._find.find("id", must_be=False)
+        self._load([name, *((id_name,) if id_name is not None else ())])
         return self._plain(id_name, target=self._labels("target", name))
 
     def groups_alone(self, groups: Sequence[str]) -> PredictionFile:
-        id_name = self._find("id")
+        id_name = self._find.find("id", must_be=False)
         present = [name for name in groups if name in self._source.names]
         weight = [name for name in self._source.names if name == self._layout.weight]
-        self._load([*present, *weight, *((id_name,) if id_name else ())])
+        self._load([*present, *weight, *((id_name,) if id_name is not None else ())])
         groups_found = {name: self._group(name) for name in present}
         return self._plain(id_name, groups=groups_found, weight=self._weight())
 
@@ -211,50 +211,6 @@ class _Reader:
         _check_ids(made)
         return made
 
-    def _find(self, role: Role) -> str | None:
-        """The column of a role: the one said, else the one that has a usual name.
-
-        Raises:
-            ValueError: a column that there is not, or several with usual names.
-        """
-        said = self._layout.columns.get(role)
-        if said is not None:
-            if said not in self._source.names:
-                raise ValueError(f"columns.{role}={said}: no such column; {there_are(self._source.names)}")
-            return said
-        for usual in (OWN_NAMES[role], USUAL_NAMES.get(role, ())):
-            found = [
-                name for name in self._source.names if plain(name) in usual and name not in self._taken()
-            ]
-            if len(found) > 1:
-                shown = " and ".join(f"'{name}'" for name in found)
-                hint = f"right={found[0]}" if role == "right" else f"columns.{role}={found[0]}"
-                raise ValueError(
-                    f"{shown} could both be the {_MEANING.get(role, role)}: say which, as {hint}"
-                )
-            if found:
-                return found[0]
-        return None
-
-    def _taken(self) -> set[str]:
-        return set(self._layout.columns.values())
-
-    def _asked_for_right(self) -> bool:
-        return bool(self._layout.right) or "right" in self._layout.columns
-
-    def _right_column(self, names: dict[Role, str | None]) -> Condition | str | None:
-        said = self._layout.right or self._layout.columns.get("right", "")
-        if not said:
-            return names["right"]
-        names["right"] = None
-        if said in self._source.names:
-            return said
-        made = condition(said)
-        wanted = made.column if made else said
-        if wanted not in self._source.names:
-            raise ValueError(f"right={said}: no column '{wanted}'; {there_are(self._source.names)}")
-        return made
-
     def _refuse_contradiction(self, right: Condition | str, target: str, prediction: str) -> None:
         """Refuse a file whose column of right answers contradicts its targets and predictions."""
         said = self._right(right, np.zeros(self._count(), np.bool_))
@@ -269,37 +225,9 @@ class _Reader:
                 f"but '{target}' and '{prediction}' say otherwise: say right={right}, or leave the column out"
             )
 
-    def _identity_columns(self) -> list[str]:
-        same = self._layout.same
-        if same == "none":
-            return []
-        if same:
-            if same not in self._source.names:
-                raise ValueError(f"same={same}: no such column; {there_are(self._source.names)}")
-            return [same]
-        return [name for name in self._source.names if name in IDENTITY]
-
-    def _nothing_to_judge(self, names: Mapping[Role, str | None]) -> str:
-        if names["target"]:
-            pipeline = plain(names["target"]) == "label" and "score" in map(plain, self._source.names)
-            hint = (
-                f"; if '{names['target']}' holds predictions, as a Hugging Face pipeline writes them, say "
-                f"columns.prediction={names['target']}"
-                if pipeline
-                else ""
-            )
-            return (
-                "neither a column 'prediction' nor logits, probabilities or one that says right or wrong; "
-                f"{there_are(self._source.names)}{hint}"
-            )
-        return (
-            f"no column 'prediction' and none that says right or wrong; {there_are(self._source.names)} "
-            "(say which: columns.prediction= or right=)"
-        )
-
     def _load(self, names: Sequence[str]) -> None:
         wanted = list(dict.fromkeys(names))
-        chosen = self._where()
+        chosen = self._find.where()
         columns = self._source.read([*wanted, *((chosen.column,) if chosen else ())])
         if chosen:
             mask = satisfies(columns[chosen.column], chosen, self._number)
@@ -311,20 +239,6 @@ class _Reader:
         self._columns = columns
         if not self._count():
             raise ValueError("no sample")
-
-    def _where(self) -> Condition | None:
-        if not self._layout.where:
-            return None
-        made = condition(self._layout.where)
-        if made is None:
-            raise ValueError(
-                f"where={self._layout.where}: expected a comparison such as filter==strict-match"
-            )
-        if made.column not in self._source.names:
-            raise ValueError(
-                f"where={self._layout.where}: no column '{made.column}'; {there_are(self._source.names)}"
-            )
-        return made
 
     def _count(self) -> int:
         return len(next(iter(self._columns.values()), ()))
@@ -425,25 +339,6 @@ class _Reader:
     def _number(self, name: str, column: Column) -> NDArray[np.float64]:
         return numbers(name, column, self._layout.decimal)
 
-    def _score_columns(self, names: dict[Role, str | None]) -> tuple[dict[str, str], dict[str, str]]:
-        """Columns of logits and of probabilities by class, or one column of lists under an empty name."""
-        logits = {"": names["logits"]} if names["logits"] else _numbered(self._source.names, _LOGIT, "logit_")
-        probabilities = (
-            {"": names["probabilities"]} if names["probabilities"] else self._named_probabilities()
-        )
-        if not logits and not probabilities and "scores" in self._source.names:
-            probabilities = {"": "scores"}
-        if logits and probabilities:
-            probabilities = {}  # logits say all that probabilities do
-        return logits, probabilities
-
-    def _named_probabilities(self) -> dict[str, str]:
-        numbered = _numbered(self._source.names, _PROBABILITY, "p_")
-        if numbered:
-            return numbered
-        found = {match[2]: name for name in self._source.names if (match := _NAMED.fullmatch(name))}
-        return found if len(found) > 1 else {}
-
     def _matrix(self, columns: Mapping[str, str]) -> NDArray[np.float64] | None:
         if not columns:
             return None
@@ -484,14 +379,10 @@ class _Reader:
 
 
 MISSING = "(none)"
-_MEANING = {"right": "column that says right or wrong", "run": "run"}
 _TRUTH = {
     "1": 1, "1.0": 1, "true": 1, "yes": 1, "pass": 1, "passed": 1, "correct": 1, "right": 1,
     "0": 0, "0.0": 0, "false": 0, "no": 0, "fail": 0, "failed": 0, "incorrect": 0, "wrong": 0,
 }  # fmt: skip
-_LOGIT = re.compile(r"logits?_(\d+)", re.IGNORECASE)
-_PROBABILITY = re.compile(r"(?:p|prob|proba|probs|probability)_(\d+)", re.IGNORECASE)
-_NAMED = re.compile(r"(prob|proba|probability)_(.+)", re.IGNORECASE)
 
 
 def _how_many(absent: Booleans) -> str:
@@ -501,23 +392,6 @@ def _how_many(absent: Booleans) -> str:
 
 def _quoted(text: str) -> str:
     return f"'{text}', a word for an absent value" if text else "empty"
-
-
-def _numbered(names: Sequence[str], pattern: re.Pattern[str], stem: str) -> dict[str, str]:
-    """`logit_0`, `logit_1`, ... by number, in order.
-
-    Raises:
-        ValueError: a number that is missing or comes twice.
-    """
-    found = {int(match[1]): name for name in names if (match := pattern.fullmatch(name))}
-    if len(found) < sum(pattern.fullmatch(name) is not None for name in names):
-        raise ValueError(f"two columns such as {stem}0 have the same number")
-    if len(found) < 2:
-        return {}
-    gap = next((number for number in range(len(found)) if number not in found), None)
-    if gap is not None:
-        raise ValueError(f"there are {len(found)} columns such as {stem}0, but no {stem}{gap}")
-    return {str(number): found[number] for number in sorted(found)}
 
 
 def _some_values(column: Column) -> str:

@@ -131,21 +131,30 @@ def main(argv: Sequence[str]) -> int:
     words = split(argv)
     if "policy" in words:
         words = _with_policy(words)
-    columns = {
-        key.removeprefix("columns."): text for key, text in words.items() if key.startswith("columns.")
-    }
-    settings = build(Settings, {key: text for key, text in words.items() if not key.startswith("columns.")})
+    columns = {table: _under(table, words) for table in ("columns", "old", "new")}
+    settings = build(Settings, {key: text for key, text in words.items() if not _is_column(key)})
     report = compare(
         list(settings.old),
         list(settings.new),
         targets=settings.targets,
         metadata=settings.metadata,
-        layout=_layout(settings, columns),
+        layout=_layout(settings, columns["columns"]),
+        old_columns=columns["old"],
+        new_columns=columns["new"],
         policy=_policy(settings),
     )
     _write(report, settings)
     print_report(report, settings.show, Console(highlight=False))
     return report.exit_code
+
+
+def _under(table: str, words: Mapping[str, str]) -> dict[str, str]:
+    """The words `TABLE.KEY=...`, without the table's name."""
+    return {key.removeprefix(f"{table}."): text for key, text in words.items() if key.startswith(f"{table}.")}
+
+
+def _is_column(key: str) -> bool:
+    return key.startswith(("columns.", "old.", "new."))
 
 
 _ROLES = [
@@ -157,6 +166,7 @@ _ROLES = [
     ("columns.logits=NAME", "A list of logits per sample; also logit_0, logit_1, ..."),
     ("columns.probabilities=NAME", "A list of probabilities per sample; also p_0, p_1, ... or prob_cat, ..."),
     ("columns.confidence=NAME", "Also target_confidence and margin."),
+    ("old.prediction=NAME", "Of the old file alone; with new.prediction=, both in one file."),
 ]
 
 

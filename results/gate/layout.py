@@ -20,8 +20,8 @@ Role = Literal[
     "probabilities",
 ]
 
-# The usual names, lower case and with underscores. The first names are our own: where one of them is there,
-# it wins over the others. Where two of the others are there, the user has to choose.
+# Names in lower case and with underscores. Where one of our own is there, it wins over the usual ones; where
+# two usual ones are there, the user has to choose. The empty name is that of the index that pandas writes.
 OWN_NAMES: Mapping[Role, tuple[str, ...]] = {
     "id": ("id", "index"),
     "target": ("target",),
@@ -37,7 +37,7 @@ OWN_NAMES: Mapping[Role, tuple[str, ...]] = {
 USUAL_NAMES: Mapping[Role, tuple[str, ...]] = {
     "id": (
         "sample_id", "example_id", "doc_id", "question_id", "image_id", "uid", "guid", "idx", "key",
-        "path", "file", "filename", "file_name", "image", "image_path", "unnamed:_0",
+        "path", "file", "filename", "file_name", "image", "image_path", "unnamed:_0", "",
     ),
     "target": (
         "y_true", "label", "labels", "true", "true_label", "gold", "gold_label", "ground_truth", "truth",

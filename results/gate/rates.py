@@ -218,8 +218,8 @@ class _Grouped:
         mean = self.mean(values)
         with np.errstate(invalid="ignore", divide="ignore"):
             by_variance = mean * (1 - mean) / self.variance(values, runs)
-        kish = self.samples.astype(float)
-        if self._weight is not None:
-            kish = self._total**2 / self._sum(self._weight**2)
+            kish = self.samples.astype(float)
+            if self._weight is not None:
+                kish = self._total**2 / self._sum(self._weight**2)
         by_variance = np.where(np.isfinite(by_variance) & (by_variance > 0), by_variance, np.inf)
         return mean, np.minimum(by_variance, kish)

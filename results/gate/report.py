@@ -178,6 +178,8 @@ def metrics_of(samples: PairedSamples) -> dict[str, float]:
         "samples_old": len(samples),
         "samples_all": len(samples) + samples.surplus,
     }
+    if samples.surplus and samples.weight is not None:
+        del metrics["er_all"]  # the weights of the samples of new classes are not known
     if samples.old.prediction is not None and samples.new.prediction is not None:
         metrics["churn"] = _churn(samples)
     if samples.repeated:

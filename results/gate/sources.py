@@ -279,6 +279,8 @@ _WRONG_COUNT = re.compile(r"Row #(?P<row>\d+): Expected (?P<wanted>\d+) columns,
 def _csv_complaint(text: str) -> str:
     if "UTF8" in text:
         return f"not text in UTF-8; try {_TRY}"
+    if "Could not skip" in text:
+        return "there is nothing below the header"
     if match := _WRONG_COUNT.search(text):
         more = "more" if int(match["found"]) > int(match["wanted"]) else "fewer"
         return (
@@ -451,7 +453,8 @@ def of_array(name: str, array: np.ndarray[Any, Any]) -> Column:
 
 
 def _chunked(column: Any) -> Column:
-    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    made = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    return made.cast(pa.string()) if pa.types.is_string_view(made.type) else made
 
 
 FORMATS: Mapping[str, Callable[[Path, str | None, TextFormat], Source]] = {

@@ -158,7 +158,7 @@ def plain_ids(name: str, column: Column) -> Column:
         kind = column.type
     if pa.types.is_integer(kind):
         _refuse_absent(name, pc.is_null(column))
-        return _flat(column)
+        return _flat(column.cast(pa.string()) if kind == pa.uint64() else column.cast(pa.int64()))
     if is_list(kind) or pa.types.is_struct(kind):
         raise ValueError(f"row 1: {name} must be a whole number or a name, not a list")
     texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
@@ -207,6 +207,7 @@ def numbers(name: str, column: Column, decimal: str = ".") -> NDArray[np.float64
         pa.types.is_floating(column.type)
         or pa.types.is_integer(column.type)
         or pa.types.is_boolean(column.type)
+        or pa.types.is_decimal(column.type)
     ):
         raise ValueError(f"{name} holds something that is no number ({column.type})")
     values = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()

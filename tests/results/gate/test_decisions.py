@@ -363,3 +363,29 @@ def test_so_many_samples_decide_in_80_of_100_test_sets(rate, cap):
 
 def test_at_the_cap_no_number_of_samples_decides():
     assert np.isnan(samples_to_decide(0.01, 0.01, 10, 0.95)[0])
+
+
+def test_slices_weights_and_questions_stay_with_their_samples_when_others_are_left_out():
+    old = {
+        "id": [1, 2, 3, 4], "target": [2, 0, 1, 0], "prediction": [0, 0, 1, 0],
+        "country": ["XX", "DE", "FR", "DE"], "w": [9.0, 1.0, 2.0, 3.0], "question": ["a", "b", "c", "d"],
+    }  # fmt: skip
+    new = {"id": [4, 3, 2, 1], "target": [0, 1, 0, 2], "prediction": [0, 0, 0, 2], "question": list("dcba")}
+    layout = Layout(old_classes=("2",), weight="w")
+    report = compare(old, new, layout=layout, policy=Policy(slices=("country",)))
+    assert [(row.value, row.samples, row.nfr) for row in report.slices] == [("FR", 1, 1.0), ("DE", 2, 0.0)]
+    assert report.metrics["nfr"] == pytest.approx(2 / 6)
+    assert report.samples.identity == "question"
+    common = compare({**old, "id": [1, 2, 3, 5]}, new, layout=Layout(pair="common", weight="w"))
+    assert common.samples.weight.tolist() == [9.0, 1.0, 2.0]
+
+
+def test_rows_paired_by_order_may_be_of_classes_that_the_old_model_does_not_know():
+    old = {"target": [0, 2, 1], "prediction": [0, 0, 1]}
+    new = {"target": [0, 2, 1], "prediction": [0, 2, 0]}
+    report = compare(old, new, layout=Layout(pair="order", old_classes=("2",)))
+    assert (len(report.samples), report.metrics["nfr"], report.metrics["er_all"]) == (
+        2,
+        0.5,
+        pytest.approx(1 / 3),
+    )

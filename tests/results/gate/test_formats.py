@@ -359,3 +359,34 @@ def test_a_third_file_may_hold_slices_and_weights():
     assert {row.value for row in report.slices} == {"north", "south"}
     north, south = sorted(report.slices, key=lambda row: row.value)
     assert report.metrics["nfr"] == pytest.approx((north.nfr + 3 * south.nfr) / 4)
+
+
+def test_both_versions_may_be_in_one_table():
+    made = {"id": [1, 2, 3], "label": [0, 1, 1], "v1": [0, 1, 1], "v2": [0, 1, 0]}
+    report = compare(made, made, old_columns={"prediction": "v1"}, new_columns={"prediction": "v2"})
+    assert report.metrics["nfr"] == pytest.approx(1 / 3)
+
+
+def test_the_index_that_pandas_writes_names_the_samples(tmp_path):
+    OLD.drop(columns="id").to_csv(tmp_path / "old.csv")
+    report = compare(tmp_path / "old.csv", NEW.drop(columns="id").reset_index())
+    assert report.metrics == compare(OLD, NEW).metrics
+
+
+def test_a_third_file_may_call_its_ids_otherwise():
+    old, new = (made.rename(columns={"id": "name"}).drop(columns="target") for made in (OLD, NEW))
+    targets = OLD[["id", "target"]]
+    assert compare(old, new, targets=targets, layout=Layout(columns={"id": "name"})).metrics["nfr"] > 0
+
+
+def test_rows_are_not_paired_by_order_where_their_ids_say_otherwise():
+    with pytest.raises(ValueError, match="row 1 is sample 'img 000' in old and 'img 119' in new"):
+        compare(OLD, NEW.iloc[::-1], layout=Layout(pair="order"))
+
+
+@pytest.mark.parametrize("kind", [pa.uint64(), pa.int8(), pa.large_string(), pa.string_view(), pa.float64()])
+def test_ids_and_classes_of_any_type_are_read(kind):
+    values = [str(i) if pa.types.is_large_string(kind) or kind == pa.string_view() else i for i in range(5)]
+    made = pa.table({name: pa.array(values, kind) for name in ("id", "target", "prediction")})
+    plain = {name: list(range(5)) for name in ("id", "target", "prediction")}
+    assert compare(made, plain).metrics["churn"] == 0
