@@ -20,6 +20,8 @@ from pathlib import Path
 
 import psutil
 
+from slurm import commands
+
 NODES = ("n1", "n2", "n3")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "srun")
 
@@ -160,7 +162,7 @@ class Cluster:
         """Output of one of SLURM's commands."""
         done = subprocess.run(
             command,
-            env={**os.environ, **self.environment},
+            env={**commands.environment(), **self.environment},
             capture_output=True,
             text=True,
             timeout=60,
