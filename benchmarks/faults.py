@@ -484,10 +484,18 @@ def _see_through(sweep: Sweep, expected: Mapping[str, Any]) -> bool:
 
 def _follow_advice(sweep: Sweep) -> None:
     """Remove the finished runs that a message wants removed."""
+    messages = []
     for path in sweep.runs.glob("*/failure.json"):
         with contextlib.suppress(OSError):
-            for folder in re.findall(r"remove (\S+) to run it again", path.read_text()):
-                shutil.rmtree(folder, ignore_errors=True)
+            messages.append(path.read_text())
+    store = Store(sweep.runs)
+    for record in store.records():
+        try:
+            store.predictions(record)
+        except ValueError as error:
+            messages.append(str(error))
+    for folder in re.findall(r"remove (\S+) to run it again", "\n".join(messages)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def show(rounds: list[dict[str, Any]], console: Console) -> None:

@@ -152,3 +152,8 @@ def test_what_sacct_calls_living_is_not_over(bench, monkeypatch, state):
 def test_what_the_worker_itself_explains_is_the_cause():
     told = WorkerReport(slurm_id="7", node="n1", code=1, cause="disk", why="its log cannot be written: x")
     assert judge(entry("FAILED"), told, None, "") == ("disk", "its log cannot be written: x")
+
+
+def test_what_the_program_said_last_is_told_and_not_that_srun_saw_it_end():
+    said = "error: /code: this is not the code that was submitted\nsrun: error: n1: task 0: Exited with exit code 1\n"
+    assert judge(entry("FAILED"), None, None, said)[1].endswith(": this is not the code that was submitted")
