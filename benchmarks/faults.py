@@ -7,7 +7,8 @@ python -m benchmarks.faults minutes=0                          (prints the table
 Each round starts a sweep of the digits in a new folder of records on a small disk of its own, and disturbs it
 with a dozen random faults. A sweep that ends early is started again by the same command. When the faults are
 over it has to end by itself, with every record there and all numbers equal, bit for bit, to those of a sweep
-that nobody disturbed. Every round is added to the file of results at once, so a campaign may run in parts.
+that nobody disturbed. Where a message asks to remove a finished run whose files are damaged, that is done, as
+its reader would. Every round is added to the file of results at once, so a campaign may run in parts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -475,8 +477,25 @@ def _see_through(sweep: Sweep, expected: Mapping[str, Any]) -> bool:
             continue
         if sweep.process.returncode == 0 and numbers(sweep.runs).keys() == expected.keys():
             return True
+        _follow_advice(sweep)
         sweep.start()
     return False
+
+
+def _follow_advice(sweep: Sweep) -> None:
+    """Remove the finished runs that a message wants removed."""
+    messages = []
+    for path in sweep.runs.glob("*/failure.json"):
+        with contextlib.suppress(OSError):
+            messages.append(path.read_text())
+    store = Store(sweep.runs)
+    for record in store.records():
+        try:
+            store.predictions(record)
+        except ValueError as error:
+            messages.append(str(error))
+    for folder in re.findall(r"remove (\S+) to run it again", "\n".join(messages)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def show(rounds: list[dict[str, Any]], console: Console) -> None:

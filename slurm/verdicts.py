@@ -78,7 +78,7 @@ def judge(
     if any(sign in transport_log for sign in OUT_OF_MEMORY):
         return "memory", "it used more memory than it asked for" + where
     if report is None:
-        said = transport_log.strip().rpartition("\n")[2]
+        said = _last_words(transport_log)
         return "node", f"it ended before the program started{where}" + (f": {said[-200:]}" if said else "")
     if report.code is None:
         return "node", "it disappeared" + where
@@ -89,6 +89,13 @@ def judge(
     if report.code > 0 and report.cause is not None:
         return report.cause, report.why
     return cause_of_exit(report.code, oom=report.oom)
+
+
+def _last_words(log: str) -> str:
+    """The last line of a log that says more than that SLURM has seen a task end."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("srun: ", "slurmstepd: "))]
+    return (telling or lines or [""])[-1]
 
 
 @dataclass(frozen=True, kw_only=True)

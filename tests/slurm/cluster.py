@@ -20,7 +20,10 @@ from pathlib import Path
 
 import psutil
 
+from slurm import commands
+
 NODES = ("n1", "n2", "n3")
+DATABASE_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "srun")
 
 CONFIGURATION = """\
@@ -46,7 +49,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,sched_interval=2,batch_sched_delay=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-AccountingStorageType=accounting_storage/none
+{accounting}
 JobCompType=jobcomp/none
 MpiDefault=none
 ReturnToService=2
@@ -67,21 +70,44 @@ PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
 """
 
 
-def unavailable() -> str | None:
+DATABASE_CONFIGURATION = """\
+AuthType=auth/munge
+AuthInfo=socket={root}/munge/sock
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_acct_db
+LogFile={root}/log/slurmdbd.log
+PidFile={root}/slurmdbd.pid
+"""
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={root}/munge/sock
+AccountingStorageEnforce=associations,limits"""
+
+
+def unavailable(*, accounting: bool = False) -> str | None:
     """Why no SLURM can be started here, or None."""
     if os.geteuid() != 0:
         return "a SLURM of the tests' own needs root"
-    return f"missing: {', '.join(absent())} (tools/test-packages installs them)" if absent() else None
-
-
-def absent() -> list[str]:
-    return [program for program in PROGRAMS if shutil.which(program) is None]
+    absent = [p for p in (*PROGRAMS, *DATABASE_PROGRAMS * accounting) if shutil.which(p) is None]
+    return f"missing: {', '.join(absent)} (tools/test-packages installs them)" if absent else None
 
 
 class Cluster:
-    """munged, slurmctld and three slurmds; `environment` makes SLURM's commands talk to them."""
+    """munged, slurmctld and three slurmds; `environment` makes SLURM's commands talk to them.
 
-    def __init__(self) -> None:
+    With `accounting` there are a MariaDB and a slurmdbd too, and a user needs an association to submit.
+    """
+
+    def __init__(self, *, accounting: bool = False) -> None:
+        self._accounting = accounting
         self.root = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.environment = {"SLURM_CONF": str(self.root / "slurm.conf")}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -89,6 +115,8 @@ class Cluster:
 
     def start(self) -> None:
         self._start_munge()
+        if self._accounting:
+            self._start_database()
         self.start_controller()
         for node in NODES:
             self.start_node(node)
@@ -96,7 +124,7 @@ class Cluster:
 
     def stop(self) -> None:
         self.clear()
-        for name in (*(f"slurmd {node}" for node in NODES), "slurmctld", "munged"):
+        for name in (*(f"slurmd {node}" for node in NODES), "slurmctld", "slurmdbd", "mariadbd", "munged"):
             self._end(name, signal.SIGTERM)
         self.end_strays()
         shutil.rmtree(self.root, ignore_errors=True)
@@ -160,7 +188,7 @@ class Cluster:
         """Output of one of SLURM's commands."""
         done = subprocess.run(
             command,
-            env={**os.environ, **self.environment},
+            env={**commands.environment(), **self.environment},
             capture_output=True,
             text=True,
             timeout=60,
@@ -199,10 +227,18 @@ class Cluster:
         key = self.root / "munge" / "key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(128))
-        controller, first = _free_ports(len(NODES))
+        controller, first = _free_ports(len(NODES), taken=2)
+        host, database = socket.gethostname().partition(".")[0], controller + 1
+        (self.root / "slurmdbd.conf").write_text(
+            DATABASE_CONFIGURATION.format(root=self.root, host=host, port=database)
+        )
+        (self.root / "slurmdbd.conf").chmod(0o600)
         text = CONFIGURATION.format(
-            host=socket.gethostname().partition(".")[0],
+            host=host,
             root=self.root,
+            accounting=ACCOUNTING.format(root=self.root, port=database)
+            if self._accounting
+            else "AccountingStorageType=accounting_storage/none",
             controller_port=controller,
             node_ports=f"{first}-{first + len(NODES) - 1}",
         )
@@ -222,11 +258,43 @@ class Cluster:
         self._launch("munged", ["munged", "--force", "--foreground", "-S", str(folder / "sock"), *options])
         self.wait_until((folder / "sock").exists, 20)
 
-    def _launch(self, name: str, command: list[str]) -> None:
+    def _start_database(self) -> None:
+        """A MariaDB that only this machine's root reaches, through a socket, and slurmdbd before it."""
+        data, sock = self.root / "database", self.root / "database.sock"
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db"],
+            check=True,
+            capture_output=True,
+        )
+        options = [f"--datadir={data}", f"--socket={sock}", "--skip-networking", "--user=root"]
+        options += [f"--pid-file={self.root}/mariadbd.pid", "--innodb-buffer-pool-size=32M"]
+        self._launch("mariadbd", ["mariadbd", "--no-defaults", *options])
+        self.wait_until(sock.exists)
+        self._launch("slurmdbd", ["slurmdbd", "-D"], MYSQL_UNIX_PORT=str(sock), **self.environment)
+        # No command asks slurmdbd for anything before the cluster is entered: this enters it.
+        self.wait_until(
+            lambda: "one" in self._account("add", "cluster", "one") + self._account("list", "cluster")
+        )
+        self._account("add", "account", "lab")
+        self._account("add", "user", "root", "account=lab")
+
+    def _account(self, *words: str) -> str:
+        return self.run("sacctmgr", "-i", "-n", "-P", *words, check=False)
+
+    def limit(self, **limits: int) -> None:
+        """Change limits of the user who runs the tests, such as `MaxSubmitJobs=3`; -1 takes one away."""
+        self._account("modify", "user", "root", "set", *(f"{name}={value}" for name, value in limits.items()))
+
+    def _launch(self, name: str, command: list[str], **environment: str) -> None:
         assert name not in self._daemons
         with (self.root / "log" / f"{name.replace(' ', '.')}.out").open("a") as output:
             self._daemons[name] = subprocess.Popen(
-                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, **environment},
             )
 
     def _end(self, name: str, number: signal.Signals) -> None:
@@ -241,11 +309,13 @@ class Cluster:
             daemon.wait()
 
 
-def _free_ports(nodes: int) -> tuple[int, int]:
-    """A free port for the controller and the first of `nodes` free ones in a row."""
-    for first in range(17001, 30000, nodes + 1):
+def _free_ports(nodes: int, *, taken: int) -> tuple[int, int]:
+    """The first of `taken` free ports, and before them the first of `nodes` free ones in a row."""
+    for first in range(17001, 30000, nodes + taken):
         try:
-            sockets = [socket.create_server(("127.0.0.1", port)) for port in range(first, first + nodes + 1)]
+            sockets = [
+                socket.create_server(("127.0.0.1", port)) for port in range(first, first + nodes + taken)
+            ]
         except OSError:
             continue
         for listening in sockets:

@@ -4,7 +4,9 @@ import signal
 
 import pytest
 
+from common.progress import ProgressWriter
 from results.store import Failure, Store
+from slurm import scheduler
 from slurm.ledger import Ledger
 from slurm.reconcile import Reconciliation, Task
 from slurm.scheduler import Entry
@@ -107,3 +109,51 @@ def test_timeouts_that_a_worker_bridged_by_itself_are_told(bench):
     WorkerReport(slurm_id="7", node="n1", code=1, timeouts=6).write(bench.job_folder(job))
     assert [ended.timeouts for ended in verdicts(bench, job, "FAILED")] == [6]
     assert [ended.timeouts for ended in verdicts(bench, job, "FAILED", slurm_id="8")] == [0], "another task's"
+
+
+def forgotten(bench, job, known, *, silent=False):
+    """One look at a queue that does not show the job's task, or no answer at all."""
+    if silent:
+        known.silence()
+        return []
+    return verdicts(bench, job, "", known=known)
+
+
+def test_looks_that_do_not_follow_each_other_never_make_a_job_disappear(bench):
+    job, known = bench.job("job"), TaskVerdicts(Ledger(bench.runs), Store(bench.runs))
+    for _ in range(5):
+        for _ in range(LATE_LOOKS - 1):
+            assert not forgotten(bench, job, known)
+        assert not list(known.of(Reconciliation(states={}))), "the queue shows it again"
+    for _ in range(5):
+        for _ in range(LATE_LOOKS - 1):
+            assert not forgotten(bench, job, known)
+        forgotten(bench, job, known, silent=True)
+    for _ in range(LATE_LOOKS - 1):
+        assert not forgotten(bench, job, known)
+    assert [ended.verdict for ended in forgotten(bench, job, known)] == ["node"]
+
+
+def test_a_job_that_still_tells_of_its_progress_has_not_disappeared(bench):
+    job, known = bench.job("job"), TaskVerdicts(Ledger(bench.runs), Store(bench.runs))
+    progress = ProgressWriter(bench.job_folder(job))
+    for epoch in range(3 * LATE_LOOKS):
+        progress.say(state="training", epoch=epoch)
+        assert not forgotten(bench, job, known)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "DREAMING"])
+def test_what_sacct_calls_living_is_not_over(bench, monkeypatch, state):
+    monkeypatch.setattr(scheduler, "final_states", lambda ids: dict.fromkeys(ids, state))
+    job, known = bench.job("job"), TaskVerdicts(Ledger(bench.runs), Store(bench.runs))
+    assert not any(forgotten(bench, job, known) for _ in range(3 * LATE_LOOKS))
+
+
+def test_what_the_worker_itself_explains_is_the_cause():
+    told = WorkerReport(slurm_id="7", node="n1", code=1, cause="disk", why="its log cannot be written: x")
+    assert judge(entry("FAILED"), told, None, "") == ("disk", "its log cannot be written: x")
+
+
+def test_what_the_program_said_last_is_told_and_not_that_srun_saw_it_end():
+    said = "error: /code: this is not the code that was submitted\nsrun: error: n1: task 0: Exited with exit code 1\n"
+    assert judge(entry("FAILED"), None, None, said)[1].endswith(": this is not the code that was submitted")

@@ -115,3 +115,19 @@ def test_a_report_that_is_torn_is_no_report(bench):
     job = bench.job("job")
     (bench.folder(job) / "task.json").write_text('{"slurm_id": "7", "no')
     assert WorkerReport.read(bench.job_folder(job)) is None
+
+
+def test_a_log_that_cannot_be_opened_is_one_line_and_in_the_report(bench, node, capfd):
+    job = bench.job("job")
+    (bench.folder(job) / "log.txt").mkdir()
+    assert node(bench.folder(job)) == (1, [])
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: its log cannot be written: ")
+    report = WorkerReport.read(bench.job_folder(job))
+    assert report is not None
+    assert (report.code, report.cause) == (1, "data")
+
+
+def test_a_job_whose_folder_was_removed_says_so(bench, capsys):
+    assert worker.main([str(bench.runs / "jobs" / "gone"), "tests.standin", "10", "60"]) == 1
+    assert capsys.readouterr().err == f"error: {bench.runs}/jobs/gone: the job's folder was removed\n"
