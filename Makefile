@@ -27,7 +27,7 @@ $(VENV)/installed: pyproject.toml constraints.txt tools/system-packages
 	@PYTHON=$(PYTHON) tools/system-packages
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the packages into $(VENV) (about 5 GB with torch's CUDA build; minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
 	@touch $@
 
 clean:

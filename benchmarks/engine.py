@@ -27,14 +27,16 @@ from benchmarks.images import QUALITY, make_photographs, write_beton
 from benchmarks.report import Row, median_row, print_rows, wait_for_gpu, write_rows
 from common.cli import command, parse
 from harness import checkpoint, models
-from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers
+from harness.compute import ComputeConfig
+from harness.engine import Cohort, Normalise, Position, Student, Teachers
 from harness.inference import frozen
 from harness.plan import Model
 from harness.recipes import Recipe
+from loaders.batches import Batch, Feed
 from loaders.betons import Beton, ensure_beton
 from loaders.datasets import DATASETS, Dataset
 from loaders.encoding import encode_jpeg
-from loaders.feeds import Batch, Feed, open_feed
+from loaders.feeds import open_feed
 from loaders.layout import JPEG, RAW
 from methods import METHODS, Method
 from results.store import Store
@@ -46,7 +48,7 @@ THREADS = 2
 SMALL_IMAGES = 8192
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-NUMERICS = Numerics(device=DEVICE, precision="bf16" if CUDA else "fp32")  # as jobs have them
+NUMERICS = ComputeConfig(device=DEVICE, precision="bf16" if CUDA else "fp32")  # as jobs have them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,10 +342,10 @@ def ensemble_variants(
 def checkpoints(root: Path, rounds: int) -> list[Row]:
     """How long training waits for a ResNet-18's checkpoint, of an epoch of ten seconds."""
     work = "checkpoint of one ResNet-18 with its optimizer"
-    numerics = Numerics(device=torch.device("cpu"))
+    compute = ComputeConfig(device=torch.device("cpu"))
     recipe = Recipe(epochs=1, batch_size=8, lr=0.01, weight_decay=0)
     network = models.build(Model(arch="resnet18", stem="imagenet"), 100, 0)
-    student = Student(network, candidate("none"), recipe, 50, numerics)
+    student = Student(network, candidate("none"), recipe, 50, compute)
     student.learn(torch.zeros(8, 3, 32, 32), torch.zeros(8, dtype=torch.int64), (None, ()), epoch=0, lr=0.01)
     attempt = Store(root / "runs").begin("benchmark")
     writer = checkpoint.Writer({})

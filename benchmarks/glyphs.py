@@ -18,12 +18,14 @@ import torch
 from benchmarks.report import Row, print_rows, write_rows
 from common.cli import command, parse
 from harness import models
-from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers, predict
+from harness.compute import ComputeConfig
+from harness.engine import Cohort, Normalise, Position, Student, Teachers, predict
 from harness.plan import Model
-from harness.recipes import DATASET_RECIPES
+from harness.recipes import recipe_for
+from loaders.batches import Feed
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS, PART_FOLDERS
-from loaders.feeds import Feed, open_feed
+from loaders.feeds import open_feed
 from methods import METHODS
 
 RESULTS = Path(__file__).parent / "results" / "glyphs.json"
@@ -54,8 +56,8 @@ def main(argv: Sequence[str]) -> int:
     config = parse(GlyphsBenchmark, argv, prog="python -m benchmarks.glyphs", description=__doc__ or "")
     torch.set_num_threads(config.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    numerics = Numerics(device=device, precision=config.precision)
-    recipe = replace(DATASET_RECIPES["glyphs100"], epochs=config.epochs)
+    compute = ComputeConfig(device=device, precision=config.precision)
+    recipe = replace(recipe_for("glyphs100", "resnet18", {}), epochs=config.epochs)
     feeds: dict[str, Feed] = {
         part: open_feed(
             ensure_beton(GLYPHS, part, betons=config.betons),
@@ -66,12 +68,12 @@ def main(argv: Sequence[str]) -> int:
         )
         for part in PART_FOLDERS
     }
-    normalise = Normalise(GLYPHS.mean, GLYPHS.std, numerics)
+    normalise = Normalise(GLYPHS.mean, GLYPHS.std, compute)
     network = models.build(Model(arch="resnet18", stem="imagenet"), 100, config.seed)
-    student = Student(network, METHODS["none"].load()(), recipe, 50, numerics)
+    student = Student(network, METHODS["none"].load()(), recipe, 50, compute)
     cohort = Cohort(
         [student],
-        Teachers(None, [], numerics),
+        Teachers(None, [], compute),
         feeds["train"],
         key=config.seed,
         recipe=recipe,
@@ -91,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
             flush=True,
         )
         if position.epoch % max(1, config.epochs // 10) == 0 or position.epoch == config.epochs:
-            logits, targets, _ = predict(student.network, feeds["test"], normalise, numerics)
+            logits, targets, _ = predict(student.network, feeds["test"], normalise, compute)
             error = 100 * (logits.argmax(1) != targets).float().mean().item()
             variant = f"test error after {position.epoch} epochs"
             rows.append(Row(work=work, variant=variant, value=round(error, 2), unit="%", runs=1, spread=0.0))

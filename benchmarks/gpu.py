@@ -24,12 +24,14 @@ from benchmarks.images import QUALITY, make_photographs, write_beton
 from benchmarks.report import Row, median_row, print_rows, wait_for_gpu, write_rows
 from common.cli import command, parse
 from harness import models
-from harness.engine import Normalise, Numerics, Student
+from harness.compute import ComputeConfig
+from harness.engine import Normalise, Student
 from harness.plan import Model
-from harness.recipes import IMAGENET
+from harness.recipes import recipe_for
+from loaders.batches import Feed
 from loaders.datasets import DATASETS
 from loaders.encoding import encode_jpeg
-from loaders.feeds import Feed, open_feed
+from loaders.feeds import open_feed
 from loaders.layout import JPEG
 from methods import METHODS
 
@@ -65,8 +67,8 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError("torch finds no GPU here (tiny=true runs the same code in small)")
     cuda = torch.cuda.is_available()
     torch.backends.cudnn.benchmark = cuda
-    numerics = Numerics(device=torch.device("cuda" if cuda else "cpu"), precision="bf16")
-    rows = [*switches(numerics, config), *photographs(numerics, config)]
+    compute = ComputeConfig(device=torch.device("cuda" if cuda else "cpu"), precision="bf16")
+    rows = [*switches(compute, config), *photographs(compute, config)]
     publish(rows, config)
     if config.table and not config.tiny:  # the longest part, which might not come to its end
         publish([*rows, *whole_table(config.epochs, config.jobs_per_gpu)], config)
@@ -80,14 +82,14 @@ def publish(rows: Sequence[Row], config: GpuBenchmark) -> None:
         write_rows(config.results, rows, device=torch.cuda.get_device_name())
 
 
-def switches(numerics: Numerics, config: GpuBenchmark) -> list[Row]:
+def switches(compute: ComputeConfig, config: GpuBenchmark) -> list[Row]:
     """One plain ResNet-18 at 32 pixels: eager, compiled, and with deterministic algorithms alone."""
     model, pixels, batch, steps = (Model(arch="resnet18", stem="imagenet"), 32, 128, 200)
     if config.tiny:
         model, batch, steps = Model(arch="resnet8", stem="cifar"), 8, 2
     variants = {
-        "eager": Training(model, pixels, batch, numerics),
-        "compiled": Training(model, pixels, batch, replace(numerics, compile=True)),
+        "eager": Training(model, pixels, batch, compute),
+        "compiled": Training(model, pixels, batch, replace(compute, compile=True)),
     }
     paces: dict[str, list[float]] = {name: [] for name in (*variants, "deterministic")}
     for round_ in range(config.rounds + 1):
@@ -97,7 +99,7 @@ def switches(numerics: Numerics, config: GpuBenchmark) -> list[Row]:
         with deterministic_algorithms():
             pace = variants["eager"].images_per_s(steps)
         paces["deterministic"] += [pace] if round_ else []
-    work = f"{model.arch} at {pixels} pixels, batch {batch}, {numerics.precision}, batches on the device"
+    work = f"{model.arch} at {pixels} pixels, batch {batch}, {compute.precision}, batches on the device"
     rows = [median_row(work, name, values, "images/s") for name, values in paces.items()]
     return rows + [
         median_row(work, f"{name} / eager", ratios(paces[name], paces["eager"]), "ratio")
@@ -116,12 +118,12 @@ def deterministic_algorithms() -> Iterator[None]:
     torch.backends.cudnn.benchmark = before
 
 
-def photographs(numerics: Numerics, config: GpuBenchmark) -> list[Row]:
+def photographs(compute: ComputeConfig, config: GpuBenchmark) -> list[Row]:
     """ResNet-50 at 224 pixels: from the device, the loader alone, and both together from a beton of JPEGs."""
     model, batch, steps, different, count = Model(arch="resnet50", stem="imagenet"), 256, 40, 512, 16384
     if config.tiny:
         model, batch, steps, different, count = Model(arch="resnet18", stem="imagenet"), 4, 2, 8, 16
-    training = Training(model, 224, batch, numerics)
+    training = Training(model, 224, batch, compute)
     alone: list[float] = []
     loading: list[float] = []
     together: list[float] = []
@@ -129,7 +131,7 @@ def photographs(numerics: Numerics, config: GpuBenchmark) -> list[Row]:
         stored = [(JPEG, image, encode_jpeg(image, QUALITY)) for image in make_photographs(different)]
         stored *= count // different
         beton = write_beton(Path(folder) / "photographs", stored, np.arange(count) % 1000)
-        feed = open_feed(beton, DATASETS["folder"], train=True, batch_size=batch, device=numerics.device)
+        feed = open_feed(beton, DATASETS["folder"], train=True, batch_size=batch, device=compute.device)
         for round_ in range(config.rounds + 1):
             paces = (
                 training.images_per_s(steps),
@@ -139,7 +141,7 @@ def photographs(numerics: Numerics, config: GpuBenchmark) -> list[Row]:
             if round_:
                 for values, pace in zip((alone, loading, together), paces, strict=True):
                     values.append(pace)
-    work = f"{model.arch} at 224 pixels, batch {batch}, {numerics.precision}"
+    work = f"{model.arch} at 224 pixels, batch {batch}, {compute.precision}"
     shares = [whole / min(a, b) for a, b, whole in zip(alone, loading, together, strict=True)]
     return [
         median_row(work, "engine alone, batches on the device", alone, "images/s"),
@@ -175,14 +177,16 @@ def whole_table(epochs: int, jobs_per_gpu: int) -> list[Row]:
 class Training:
     """One plain student, and a batch that lies on the device."""
 
-    def __init__(self, model: Model, pixels: int, batch: int, numerics: Numerics) -> None:
+    def __init__(self, model: Model, pixels: int, batch: int, compute: ComputeConfig) -> None:
         network = models.build(model, 1000, 0)
-        self._student = Student(network, METHODS["none"].load()(), IMAGENET, 500, numerics)
-        self._normalise = Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), numerics)
+        self._student = Student(
+            network, METHODS["none"].load()(), recipe_for("imagenet", "resnet18", {}), 500, compute
+        )
+        self._normalise = Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), compute)
         generator = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (batch, pixels, pixels, 3), generator=generator, dtype=torch.uint8)
-        self._images = images.to(numerics.device)
-        self._targets = torch.randint(0, 1000, (batch,), generator=generator).to(numerics.device)
+        self._images = images.to(compute.device)
+        self._targets = torch.randint(0, 1000, (batch,), generator=generator).to(compute.device)
 
     def images_per_s(self, steps: int) -> float:
         """The pace of so many steps on the same batch."""

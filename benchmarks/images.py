@@ -1,4 +1,4 @@
-"""Images for benchmarks: photographs made of scikit-learn's two, and betons of arrays."""
+"""Images for benchmarks: photographs made from scikit-learn's two, and betons of arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUALITY = 90
 
 
 def make_photographs(number: int) -> list[NDArray[np.uint8]]:
-    """Photographs of 375x500, each another crop, brightness and noise of one of two."""
+    """Photographs of 375x500 pixels: crops of two photographs, with varied brightness and added noise."""
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def one_photograph(source: NDArray[np.uint8], rng: np.random.Generator) -> NDArr
 
 
 def encode_plain(pixels: NDArray[np.uint8]) -> bytes:
-    """The JPEG that FFCV's writer makes."""
+    """A JPEG as FFCV's writer makes it."""
     options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
@@ -44,7 +44,7 @@ def encode_plain(pixels: NDArray[np.uint8]) -> bytes:
 def write_beton(
     path: Path, images: list[tuple[int, NDArray[np.uint8], bytes]], labels: NDArray[np.int64]
 ) -> Beton:
-    """A beton of (mode, pixels, bytes), without the checks of one that stays."""
+    """A beton of (mode, pixels, bytes), with a manifest that is not checked."""
     with path.open("wb") as file:
         writer = BetonWriter(file, most=len(images), largest=max(len(data) for *_, data in images))
         for (mode, pixels, data), label in zip(images, labels.tolist(), strict=True):

@@ -1,12 +1,13 @@
-"""How fast the loaders are, against FFCV as it comes and torchvision: `python -m benchmarks.loaders`.
+"""Speed of the loaders against stock FFCV and torchvision: `python -m benchmarks.loaders`.
 
-One process, the same images for all; in every round each variant runs once, one after the other, and a
-ratio is the median over the rounds of each round's own ratio. Some minutes on two cores; `quick=true` takes
-one. The photographs are seeded crops of scikit-learn's two sample images, with other brightness and noise.
+All variants run in one process on the same images. In every round each variant runs once, one after the
+other; a ratio is the median of the rounds' ratios. It takes some minutes on two cores, and one with
+`quick=true`. The photographs are seeded crops of scikit-learn's two sample images, with varied brightness and
+added noise.
 
-FFCV's own pipeline runs with the repairs of `loaders.stream` (it leaves torch's threads and numba's types
-alone), none of which is on the path of its images. Its JPEGs have no restart markers; ours have one at every
-MCU, and a few per cent more bytes. `JPEG decoding alone` is given FFCV's, the faster ones.
+FFCV's own pipeline runs with `loaders.ffcv_patches`, none of which is on the path of its images. Its JPEGs
+have no restart markers. Ours have one after every MCU and are a few per cent larger. `JPEG decoding alone`
+decodes FFCV's, which are faster.
 """
 
 from __future__ import annotations
@@ -39,18 +40,19 @@ from torchvision.transforms import v2
 from benchmarks.images import QUALITY, encode_plain, make_photographs, write_beton
 from benchmarks.report import Row, cores, median_row, print_rows, write_rows
 from common.cli import command, parse
-from loaders import datasets, jpeg
+from loaders import datasets, ffcv_patches, jpeg  # noqa: F401  # patches FFCV for all variants
 from loaders.betons import Beton
 from loaders.encoding import encode_jpeg, shrink
 from loaders.feeds import Kind, open_feed
 from loaders.kernels import U64
 from loaders.layout import JPEG, RAW
 from loaders.resize import random_box
+from loaders.stream import PrefetchReader, Reader
 
 RESULTS = Path(__file__).parent / "results" / "loaders.json"
 SMALL, PHOTOGRAPHS = datasets.DATASETS["cifar100"], datasets.DATASETS["folder"]
 SMALL_BATCH, BATCH = 128, 64
-LEAST_SECONDS = 0.5  # what a measurement takes at least, in whole epochs
+MIN_SECONDS = 0.5  # of a measurement, in full epochs
 
 Variants = Mapping[str, Callable[[], int]]
 """By name, a function that runs one epoch and returns how many images it saw."""
@@ -61,7 +63,7 @@ class LoaderBenchmark:
     """Settings of the benchmark."""
 
     quick: bool = False
-    """Fewer images and rounds: a look, not a result."""
+    """Fewer images and rounds: a quick check, not a result."""
     rounds: int = 0
     """How often each variant runs (default: 9, or 3 when quick)."""
     results: Path = RESULTS
@@ -75,7 +77,7 @@ class LoaderBenchmark:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Images per second of time and of processor time (all processes), one entry a round."""
+    """Images per second and per second of processor time (of all processes), one entry per round."""
 
     images_per_s: list[float]
     images_per_cpu_s: list[float]
@@ -83,7 +85,7 @@ class Pace:
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run all works, print the table and write the figures."""
+    """Run all comparisons, print the tables and write the figures."""
     config = parse(LoaderBenchmark, argv, prog="python -m benchmarks.loaders", description=__doc__ or "")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -110,6 +112,7 @@ def small_images(root: Path, images: int, rounds: int) -> list[Row]:
         {
             "resident": our_feed(beton, SMALL, SMALL_BATCH, "resident"),
             "stream": our_feed(beton, SMALL, SMALL_BATCH, "stream"),
+            "stream without FFCV": our_feed(beton, SMALL, SMALL_BATCH, "stream", PrefetchReader),
             "stock FFCV": stock_feed(beton, SMALL_BATCH, stock),
             f"torchvision DataLoader, {cores()} workers": lambda: sum(len(labels) for _, labels in theirs),
         },
@@ -120,6 +123,7 @@ def small_images(root: Path, images: int, rounds: int) -> list[Row]:
         ratio_row(work, paces, "resident", "stock FFCV", 2.5),
         ratio_row(work, paces, "resident", f"torchvision DataLoader, {cores()} workers", 30),
         ratio_row(work, paces, "stream", "stock FFCV", None),
+        ratio_row(work, paces, "stream without FFCV", "stream", None),
     ]
 
 
@@ -146,9 +150,10 @@ def jpeg_photographs(root: Path, photographs: list[NDArray[np.uint8]], rounds: i
     paces = race(
         {
             "stream": our_feed(ours, PHOTOGRAPHS, BATCH, "stream"),
+            "stream without FFCV": our_feed(ours, PHOTOGRAPHS, BATCH, "stream", PrefetchReader),
             "stock FFCV": stock_feed(theirs, BATCH, stock_resized_crop()),
             alone: decoding_alone(plain, photographs[0].shape),
-            "our boxes cut and decoded, no more": decoding_boxes(cuttable, photographs[0].shape),
+            "cutting and decoding our boxes alone": decoding_boxes(cuttable, photographs[0].shape),
             baseline: lambda: sum(len(labels) for _, labels in files),
         },
         rounds,
@@ -158,6 +163,7 @@ def jpeg_photographs(root: Path, photographs: list[NDArray[np.uint8]], rounds: i
         ratio_row(work, paces, "stream", "stock FFCV", 1.5),
         ratio_row(work, paces, "stream", baseline, 5),
         ratio_row(work, paces, "stream", alone, 0.85),
+        ratio_row(work, paces, "stream without FFCV", "stream", None),
     ]
 
 
@@ -179,7 +185,7 @@ def raw_photographs(root: Path, photographs: list[NDArray[np.uint8]], rounds: in
 
 
 def race(variants: Variants, rounds: int) -> dict[str, Pace]:
-    """Let the variants take turns; the first turn, which compiles and fills caches, does not count."""
+    """Let the variants take turns; a first turn, which compiles and fills caches, does not count."""
     paces = {name: Pace(images_per_s=[], images_per_cpu_s=[]) for name in variants}
     for epoch in variants.values():
         epoch()
@@ -192,9 +198,9 @@ def race(variants: Variants, rounds: int) -> dict[str, Pace]:
 
 
 def timed(epoch: Callable[[], int]) -> tuple[int, float, float]:
-    """Images, seconds and processor seconds of as many epochs as it takes for a measurement."""
+    """Images, seconds and processor seconds of as many epochs as a measurement needs."""
     images, start, cpu_start = 0, time.perf_counter(), cpu_seconds()
-    while (seconds := time.perf_counter() - start) < LEAST_SECONDS:
+    while (seconds := time.perf_counter() - start) < MIN_SECONDS:
         images += epoch()
     return images, seconds, cpu_seconds() - cpu_start
 
@@ -206,8 +212,14 @@ def cpu_seconds() -> float:
     return float(sum(spent.user + spent.system for spent in times))
 
 
-def our_feed(beton: Beton, dataset: datasets.Dataset, batch_size: int, kind: Kind) -> Callable[[], int]:
-    feed = open_feed(beton, dataset, train=True, batch_size=batch_size, kind=kind)
+def our_feed(
+    beton: Beton,
+    dataset: datasets.Dataset,
+    batch_size: int,
+    kind: Kind,
+    reader: type[Reader] | None = None,
+) -> Callable[[], int]:
+    feed = open_feed(beton, dataset, train=True, batch_size=batch_size, kind=kind, reader=reader)
     epochs = count()
 
     def epoch() -> int:
@@ -231,7 +243,7 @@ def stock_feed(beton: Beton, batch_size: int, image: list[Operation]) -> Callabl
 
 
 def data_loader(images: Dataset[Any], batch_size: int) -> DataLoader[Any]:
-    """A DataLoader at its best: its processes stay. They are spawned, for numba's threads forbid a fork."""
+    """A DataLoader that keeps its processes. They are spawned, because numba's threads forbid a fork."""
     return DataLoader(
         images,
         batch_size,
@@ -248,34 +260,33 @@ def stock_resized_crop() -> list[Operation]:
 
 
 def decoding_alone(blobs: list[bytes], shape: tuple[int, ...]) -> Callable[[], int]:
-    """Every JPEG whole, by as many threads as there are cores."""
+    """Every JPEG in full, with one thread per core."""
     arrays = [np.frombuffer(blob, np.uint8) for blob in blobs]
     pool = ThreadPoolExecutor(cores())
 
     def decode(part: Sequence[NDArray[np.uint8]]) -> int:
-        pixels, handle = np.empty(int(np.prod(shape)), np.uint8), jpeg.decoder_handle()
-        return sum(jpeg.decode(blob, len(blob), shape[0], shape[1], pixels, handle) for blob in part)
+        memory = np.empty(int(np.prod(shape)), np.uint8)
+        return sum(len(jpeg.decode(blob, shape[0], shape[1], memory)) > 0 for blob in part)
 
     parts = [arrays[start : start + 8] for start in range(0, len(arrays), 8)]
     return lambda: sum(pool.map(decode, parts))
 
 
 def decoding_boxes(blobs: list[bytes], shape: tuple[int, ...]) -> Callable[[], int]:
-    """Of every JPEG what a random box needs: what the stream feed cannot do without."""
+    """The part of every JPEG under a random box: the least that the stream feed has to do."""
     arrays = [np.frombuffer(blob, np.uint8) for blob in blobs]
     pool, epochs = ThreadPoolExecutor(cores()), count()
     largest = max(map(len, blobs)) + jpeg.HEADROOM
 
     def decode(epoch: int, part: Sequence[int]) -> int:
-        pixels, handle = np.empty(int(np.prod(shape)), np.uint8), jpeg.decoder_handle()
-        smaller, done = np.empty(largest, np.uint8), 0
+        memory, smaller = np.empty(int(np.prod(shape)), np.uint8), np.empty(largest, np.uint8)
         for sample in part:
             top, left, height, width = random_box(U64(1), U64(epoch), U64(sample), shape[0], shape[1])
             size, _, _, rows, columns = jpeg.cut(
                 arrays[sample], top, top + height, left, left + width, smaller
             )
-            done += jpeg.decode(smaller, size, rows, columns, pixels, handle)
-        return done
+            jpeg.decode(smaller[:size], rows, columns, memory)
+        return len(part)
 
     parts = [range(start, min(start + 8, len(arrays))) for start in range(0, len(arrays), 8)]
 

@@ -8,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from harness.plan import Job, Model, Resources, Setting, Split, Variant, expand, group
-from harness.recipes import DIGITS
-from slurm.desk import Slip
+from common.jobs import Resources
+from common.paths import RecordsFolder
+from harness.plan import Job, Model, Setting, Split, Variant, expand, group
+from harness.recipes import recipe_for
 from slurm.reconcile import Task, reconcile
 from slurm.scheduler import Entry
 
@@ -30,8 +31,8 @@ def make_jobs(runs: int) -> tuple[Job, ...]:
         split=Split(classes=10, old_classes=5),
         old_model=model,
         model=model,
-        old_recipe=DIGITS,
-        recipe=DIGITS,
+        old_recipe=recipe_for("digits", "resnet8", {}),
+        recipe=recipe_for("digits", "resnet8", {}),
         variants=variants,
         seeds=tuple(range(runs // 100)),
     )
@@ -43,7 +44,7 @@ def make_tasks(jobs: tuple[Job, ...]) -> list[Task]:
     """A task for nine jobs in ten, in all kinds of states."""
     return [
         Task(
-            slip=Slip.of(job),
+            job=job.ref,
             entry=Entry(slurm_id=f"{i // 1000}_{i % 1000}", index=i % 1000, state=STATES[i % len(STATES)]),
         )
         for i, job in enumerate(jobs)
@@ -60,7 +61,13 @@ def main() -> None:
     tasks = make_tasks(jobs)
     before = time.perf_counter()
     picture = reconcile(
-        jobs, runs=Path("runs"), done=set(), tasks=tasks, tracked={}, settled=set(), failed={}
+        [job.ref for job in jobs],
+        records=RecordsFolder(Path("runs")),
+        done=set(),
+        tasks=tasks,
+        tracked={},
+        settled=set(),
+        failed={},
     )
     after = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

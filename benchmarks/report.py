@@ -1,4 +1,4 @@
-"""What a benchmark says: rows of medians with their spread, on the terminal and in a JSON file."""
+"""The output of a benchmark: rows of medians with their spread, on the terminal and in a JSON file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def print_rows(rows: Sequence[Row]) -> None:
 
 
 def _shown(value: float) -> str:
-    """Three digits at least: 0.41, 2.35, 12,345."""
+    """At least three significant digits: 0.412, 2.35, 12,345."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -90,7 +90,7 @@ def _version(package: str) -> str | None:
 
 
 def wait_for_gpu() -> None:
-    """Until a GPU, where there is one, has done all that it was asked for; then the time may be read."""
+    """Wait until a GPU, if there is one, has finished its work, so that the clock may be read."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -100,7 +100,7 @@ def cores() -> int:
 
 
 def write_rows(path: Path, rows: Sequence[Row], **more: Any) -> None:
-    """Put the rows into `path`, with the machine, the versions, the date and whatever else is said."""
+    """Write the rows into `path`, with the machine, the versions, the date and `more`."""
     content = {**describe_machine(), **more, "rows": [asdict(row) for row in rows]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")

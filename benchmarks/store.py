@@ -1,20 +1,26 @@
-"""How long 10,000 records take to read, and their leaderboard to print.
+"""Time to read 10,000 records, and to print their leaderboard: `python -m benchmarks.store`.
 
-    python -m benchmarks.store
-
-40 settings of 10 seeds, each with an old model, 8 references and 16 candidates tested on 10,000 samples.
+40 settings of 10 seeds, each with an old model, 8 references and 16 candidates tested on 10,000 samples. The
+records are written, without waiting for the disk, into a temporary folder or into `records=FOLDER`, where
+later calls find them.
 """
+
+from __future__ import annotations
 
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
+from benchmarks.report import median_row, print_rows
+from common.cli import command, parse
 from harness.plan import Model, Run, Split
 from harness.recipes import Recipe
 from results.metrics import METRICS
@@ -71,21 +77,48 @@ def finish(store: Store, run: Run, random: np.random.Generator) -> None:
     attempt.publish(record, history=history)
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        store, random = Store(Path(folder) / "runs"), np.random.default_rng(0)
+@dataclass(frozen=True, kw_only=True)
+class StoreBenchmark:
+    """Settings of the benchmark."""
+
+    records: Path | None = None
+    """Folder of the records, which are written where it is missing; by default a temporary one."""
+    rounds: int = 5
+    """How often each is measured."""
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Measure, and print medians with their spread."""
+    settings = parse(StoreBenchmark, argv, prog="python -m benchmarks.store", description=__doc__ or "")
+    with tempfile.TemporaryDirectory() as temporary:
+        store = Store(settings.records or Path(temporary) / "runs")
+        if not store.root.exists():
+            write_records(store)
+        command_line = [sys.executable, "-m", "results.leaderboard", f"runs={store.root}"]
+        reads, commands = [], []
+        for _ in range(settings.rounds):
+            reads.append(seconds(lambda: sum(1 for _ in store.records())))
+            print_table = partial(subprocess.run, command_line, check=True, stdout=subprocess.DEVNULL)
+            commands.append(seconds(print_table))
+        count = sum(1 for _ in store.records())
+    work = f"{count:,} records"
+    print_rows([median_row(work, "read", reads, "s"), median_row(work, "leaderboard command", commands, "s")])
+    return 0
+
+
+def write_records(store: Store) -> None:
+    random = np.random.default_rng(0)
+    with patch("os.fsync"):
         for run in plan():
             finish(store, run, random)
-        for _ in range(3):
-            began = time.perf_counter()
-            count = sum(1 for _ in store.records())
-            print(f"{count:,} records read in {time.perf_counter() - began:.2f} s", flush=True)
-        for _ in range(3):
-            began = time.perf_counter()
-            command = [sys.executable, "-m", "results.leaderboard", f"runs={store.root}"]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            print(f"leaderboard, from cold, in {time.perf_counter() - began:.2f} s", flush=True)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

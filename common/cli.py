@@ -1,4 +1,8 @@
-"""`key=value` words on a command line, into a typed settings dataclass; shared by every command."""
+"""`key=value` words on a command line, turned into a typed settings dataclass; shared by every command.
+
+A field whose type is itself a dataclass is a section: its settings are given by their own names, without the
+section's, and the help prints them as a table of their own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -63,11 +67,32 @@ def build(cls: type[Settings], words: Mapping[str, str]) -> Settings:
     Raises:
         ValueError: unknown key, wrong type, or whatever the dataclass itself refuses.
     """
-    hints = get_type_hints(cls)
+    known = settings(cls)
     for key in words:
-        if key not in hints:
-            raise ValueError(f"unknown setting '{key}'{nearest(key, hints)}")
-    return cls(**{key: value(key, text, hints[key]) for key, text in words.items()})
+        if key not in known:
+            raise ValueError(f"unknown setting '{key}'{nearest(key, known)}")
+    return _make(cls, {key: value(key, text, known[key].hint) for key, text in words.items()})
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of a dataclass or of one of its sections."""
+
+    field: Field[Any]
+    hint: Any
+    """Its type."""
+
+
+def settings(cls: type[Any]) -> dict[str, Option]:
+    """Every setting of the dataclass `cls` by name, those of its sections among them."""
+    hints = get_type_hints(cls)
+    found: dict[str, Option] = {}
+    for field in fields(cls):
+        hint = hints[field.name]
+        new = settings(hint) if is_dataclass(hint) else {field.name: Option(field, hint)}  # type: ignore[arg-type]
+        assert not found.keys() & new.keys(), "a setting is declared once"
+        found |= new
+    return found
 
 
 def value(key: str, text: str, hint: Any) -> Any:
@@ -101,13 +126,15 @@ def grid(cls: type[Any], words: Mapping[str, str], *, single: Collection[str] = 
     Raises:
         ValueError: a list for one of the settings in `single`.
     """
-    hints = get_type_hints(cls)
+    known = settings(cls)
 
     def values(key: str, text: str) -> list[str]:
+        hint = known[key].hint if key in known else Path
+        if get_origin(hint) is tuple or Path in _members(hint):
+            return [text]
         if key in single and "," in text:
             raise ValueError(f"{key}={text}: takes one value for the whole sweep")
-        scalar = key in hints and get_origin(hints[key]) is not tuple and Path not in _members(hints[key])
-        return text.split(",") if scalar else [text]
+        return text.split(",")
 
     choices = [[(key, choice) for choice in values(key, text)] for key, text in words.items()]
     return [dict(combination) for combination in itertools.product(*choices)]
@@ -122,11 +149,12 @@ def print_help(
 ) -> None:
     """Usage, the settings of `cls` with their defaults, and further `sections` of (name, text) rows."""
     console = Console(highlight=False)
-    console.print(Text(f"usage: {prog} key=value ...", style="bold"))
+    console.print(Text(f"usage: {_as_called(prog)} key=value ...", style="bold"))
     console.print(Text(f"\n{description.strip()}\n"))
-    documented = {p.arg_name: p.description or "" for p in docstring_parser.parse_from_object(cls).params}
-    rows = [(f"{f.name}={_default(f)}", documented.get(f.name, "")) for f in fields(cls)]
-    for title, section in [("Settings", rows), *sections]:
+    hints = get_type_hints(cls)
+    nested = [hints[field.name] for field in fields(cls) if is_dataclass(hints[field.name])]
+    tables = [("Settings", _rows(cls)), *((_title(section), _rows(section)) for section in nested)]
+    for title, section in [*tables, *sections]:
         table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, title=title, title_justify="left")
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(overflow="fold")
@@ -161,6 +189,14 @@ def command(main: Callable[[Sequence[str]], int]) -> Command:
     return guarded
 
 
+def _as_called(prog: str) -> str:
+    """`python -m results.compare`, or `flips compare` where it was called like that."""
+    if Path(sys.argv[0]).stem != "flips" or len(sys.argv) < 2:
+        return prog
+    _python, _m, _module, *words = prog.split()
+    return " ".join(("flips", sys.argv[1], *words))
+
+
 def _arguments(text: str, hint: Any) -> list[str]:
     if get_origin(hint) is tuple:
         return text.split(",")
@@ -189,6 +225,33 @@ def _expected(hint: Any) -> str:
     if names := _choices(hint):
         return f"one of {', '.join(names)}"
     return " or ".join(words[member] for member in _members(hint) if member in words)
+
+
+def _make(cls: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """A dataclass and its sections from values by the settings' flat names."""
+    hints = get_type_hints(cls)
+    given: dict[str, Any] = {}
+    for field in fields(cls):  # type: ignore[arg-type]
+        if is_dataclass(hints[field.name]):
+            given[field.name] = _make(hints[field.name], values)
+        elif field.name in values:
+            given[field.name] = values[field.name]
+    return cls(**given)
+
+
+def _rows(cls: type[Any]) -> list[tuple[str, str]]:
+    """Help on a dataclass's own settings: names with defaults, and what their docstrings say."""
+    hints = get_type_hints(cls)
+    documented = {p.arg_name: p.description or "" for p in docstring_parser.parse_from_object(cls).params}
+    return [
+        (f"{field.name}={_default(field)}", documented.get(field.name, ""))
+        for field in fields(cls)
+        if not is_dataclass(hints[field.name])
+    ]
+
+
+def _title(section: type[Any]) -> str:
+    return (docstring_parser.parse_from_object(section).short_description or "").rstrip(".")
 
 
 def _default(field: Field[Any]) -> str:

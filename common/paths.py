@@ -60,6 +60,11 @@ class JobFolder:
         """What the newest SLURM task reports about itself."""
         return self.root / "task.json"
 
+    @property
+    def records(self) -> RecordsFolder:
+        """The folder of records that the job belongs to."""
+        return RecordsFolder(self.root.parent.parent)
+
     def log(self, rank: int = 0) -> Path:
         """What a process of the job printed, over all its attempts."""
         return self.root / ("log.txt" if rank == 0 else f"log.rank{rank}.txt")

@@ -1,8 +1,8 @@
-"""Checkpoints: written in the background from a copy, checked by a checksum, the previous one kept.
+"""Checkpoints: written in the background from a copy, with a checksum, the previous one kept.
 
-A run has two files. The one that holds the newest point which all runs of the cohort share is never
-touched: a new checkpoint replaces the other, in one rename. A file is the SHA-256 of what follows, and the
-state as `torch.save` writes it.
+A run has two files. The one that holds the newest point shared by all runs of the cohort is never touched: a
+new checkpoint replaces the other, in one rename. A file is a SHA-256 of the rest, then the state as
+`torch.save` writes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def load(folder: Path) -> dict[str, dict[str, Any]]:
-    """The whole checkpoints of a run by their file's name; torn and bit-flipped ones are passed over."""
+    """The undamaged checkpoints of a run by file name; torn and bit-flipped ones are left out."""
     found: dict[str, dict[str, Any]] = {}
     for name in FILES:
         try:
@@ -38,7 +38,7 @@ def load(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def remove(folder: Path) -> None:
-    """Drop a run's checkpoints, once its record is there."""
+    """Delete a run's checkpoints, once its record is there."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
 
@@ -47,7 +47,7 @@ class Writer:
     """Writes a cohort's checkpoints one after the other while training goes on."""
 
     def __init__(self, kept: Mapping[Path, str]) -> None:
-        """`kept`: by folder of a run the file that holds the point from which the cohort goes on, if any."""
+        """`kept` maps a run's folder to the file with the point from which the cohort continues, if any."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         self._kept = dict(kept)
@@ -61,11 +61,11 @@ class Writer:
             StaleAttempt: a newer attempt at the run has begun.
         """
         self.wait()
-        copies = {attempt: _copy(state) for attempt, state in states.items()}
+        copies = {attempt: copy_to_cpu(state) for attempt, state in states.items()}
         self._pending = self._pool.submit(self._write, copies)
 
     def wait(self) -> None:
-        """Until nothing is left to write. A full disk is a complaint, not an error: training can go on.
+        """Wait until nothing is left to write. A full disk is a complaint, not an error: training continues.
 
         Raises:
             StaleAttempt: a newer attempt at the run has begun.
@@ -85,7 +85,7 @@ class Writer:
         self._pool.shutdown()
 
     def _write(self, states: Mapping[Attempt, Mapping[str, Any]]) -> None:
-        """All, or none as far as the next start is concerned: then alone the new files become those kept."""
+        """Write all of them; only then do the new files become those that are kept."""
         written: dict[Path, str] = {}
         for attempt, state in states.items():
             name = FILES[self._kept.get(attempt.folder) == FILES[0]]
@@ -96,12 +96,12 @@ class Writer:
         self._kept |= written
 
 
-def _copy(value: Any) -> Any:
-    """Tensors to the CPU and into memory of their own, everything else as it is."""
+def copy_to_cpu(value: Any) -> Any:
+    """A state with its tensors on the CPU and in memory of their own, everything else as it is."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):
-        return {key: _copy(item) for key, item in value.items()}
+        return {key: copy_to_cpu(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copy(item) for item in value)
+        return type(value)(copy_to_cpu(item) for item in value)
     return value

@@ -1,185 +1,122 @@
-"""What a person asks for: the settings of `python -m harness.sweep`, checked and turned into a plan's."""
+"""From the words of the command line to what is to be compared: checked, with every default written out."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 from common import cli
 from common.text import nearest
-from harness import experiments
+from harness import experiments, plugins
+from harness.architectures import ARCHITECTURES, FURTHER_TORCHVISION
 from harness.plan import Model, Setting, Split, Variant
-from harness.recipes import ARCHITECTURES, DATASET_HYPERPARAMETERS, Recipe, recipe_for
-from loaders.datasets import DATASETS, Dataset, Encoding, class_count, fingerprint
+from harness.recipes import Recipe, draws, recipe_for
+from harness.settings import DispatchConfig, Runtime, SweepConfig, refuse_repeats
+from loaders.datasets import DATASETS, Contents, Dataset, Encoding, fingerprint, look_into
 from methods import METHODS
 
 GROUPS = ("all", "ablations")
-OF_NO_TABLE = frozenset(
-    {"experiment", "download", "device", "precision", "compile", "deterministic", "sync_batchnorm", "loader"}
-    | {"workers", "cluster", "profile", "wait", "jobs_per_gpu", "cohort", "plan"}
-)
-"""Settings that hold for a whole sweep: a list of them would make no tables."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepConfig:
-    """Settings of a sweep; an empty default means that dataset and architecture bring theirs."""
-
-    experiment: str | None = None
-    """A table or figure of the paper by its name: the settings below, of which your own words win."""
-    methods: tuple[str, ...] = ("all",)
-    """Methods by name; `all` is the paper's eight, `ablations` the three of its Table 3."""
-    dataset: str = "digits"
-    """Images to train and test on; a list makes a table each, as for most settings below."""
-    data: Path | None = None
-    """Folder of the dataset's own files, where it needs one."""
-    download: bool = False
-    """Whether to load missing data from the network (CIFAR)."""
-    arch: str | None = None
-    """Architecture of references and candidates."""
-    old_arch: str | None = None
-    """Architecture of the old model (default: the same as arch)."""
-    stem: str | None = None
-    """First layers: `imagenet` (7x7, stride 2, max-pool; the protocol) or `cifar` (3x3)."""
-    embedding: int | None = None
-    """Width of a linear layer before the classifier (default: none; 128 on imagenet)."""
-    weights: Path | None = None
-    """File with the weights of a pretrained backbone (default: torchvision's, which it downloads)."""
-    classes: int | None = None
-    """Only so many classes of the dataset, the first in the class order (default: all)."""
-    old_classes: float = 0.5
-    """Classes that the old model knows: a fraction below 1, or a count."""
-    class_order: int | None = None
-    """Seed of a random order of classes, of which the first are the old ones (default: by index)."""
-    old_data: float = 1.0
-    """Fraction of the old classes' training images that the old model saw."""
-    epochs: int | None = None
-    """Passes over the training images."""
-    batch_size: int | None = None
-    """Images a step."""
-    lr: float | None = None
-    """Learning rate at the start."""
-    weight_decay: float | None = None
-    """L2 penalty of every weight."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """One table row is the mean over these; each has its own old model and references."""
-    runs: Path = Path("runs")
-    """Folder of records."""
-    betons: Path | None = None
-    """Folder of the images in FFCV's format, made when missing (default: betons/ among the records)."""
-    write_mode: Literal["raw", "jpg", "proportion"] | None = None
-    """How photographs are kept: as pixels, as JPEGs, or a share of them (default: the architecture's)."""
-    max_resolution: int | None = None
-    """Bound of a kept photograph's longer side in pixels; 0 keeps the size."""
-    jpeg_quality: int | None = None
-    """Quality of the JPEGs, 1 to 100."""
-    jpeg_share: float | None = None
-    """Share of JPEGs where write_mode is proportion."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU where there is one."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of forward and backward passes (losses are fp32); auto is bf16 on a GPU, fp32 on a CPU."""
-    compile: Literal["auto", "true", "false"] = "auto"
-    """Whether networks go through torch.compile; auto: where that was measured to win, so far nowhere."""
-    deterministic: bool = False
-    """On a GPU, only algorithms that give the same bits every time; on a CPU that is so anyway."""
-    sync_batchnorm: bool = True
-    """Of a run on several GPUs, whether BatchNorm sees the whole batch, as on one."""
-    loader: Literal["auto", "stream", "resident", "torch"] = "auto"
-    """FFCV from disk, or the whole set on the device, the pixels are the same; torch is torchvision's
-    DataLoader, whose random crops are its own, so that its runs are others."""
-    workers: int | None = None
-    """Threads or processes that load (default: the cores of the job)."""
-    cluster: Literal["auto", "slurm", "local", "inline"] = "auto"
-    """Where jobs run: SLURM, processes of this machine, or this very process."""
-    profile: str | None = None
-    """What to ask of SLURM: a TOML file by name (docs/slurm.md); slurm.partition=... and so on change it."""
-    wait: bool = True
-    """On SLURM, whether to stay until the table is complete."""
-    jobs_per_gpu: int = 1
-    """How many jobs of this machine share a GPU; on SLURM, its own settings say so."""
-    cohort: str = "auto"
-    """How many candidates share one stream of batches; auto, or a number."""
-    plan: bool = False
-    """Print what would run, and start nothing."""
-
-    def __post_init__(self) -> None:
-        if self.cohort != "auto" and not (self.cohort.isdecimal() and int(self.cohort) > 0):
-            raise ValueError(f"cohort={self.cohort}: expected auto or a whole number above 0")
-        for name in ("workers", "jobs_per_gpu"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: must be 1 or more")
-        _refuse_repeats("methods", self.methods)
-        _refuse_repeats("seeds", self.seeds)
-        if min(self.seeds) < 0:
-            raise ValueError(f"seeds={min(self.seeds)}: must be 0 or more")
-        if not (self.old_classes > 0 and math.isfinite(self.old_classes)):
-            raise ValueError(
-                f"old_classes={self.old_classes:g}: expected a fraction of the classes or a count"
-            )
-        for name in self.methods:
-            if name not in (*GROUPS, *METHODS):
-                raise ValueError(f"unknown method '{name}'{nearest(name, (*GROUPS, *METHODS))}")
-        if self.dataset not in DATASETS:
-            raise ValueError(f"unknown dataset '{self.dataset}'{nearest(self.dataset, DATASETS)}")
-        for name in filter(None, (self.arch, self.old_arch)):
-            if name not in ARCHITECTURES:
-                raise ValueError(f"unknown architecture '{name}'{nearest(name, ARCHITECTURES)}")
+OF_THE_SWEEP = frozenset({"experiment", "plan", *cli.settings(Runtime), *cli.settings(DispatchConfig)})
+"""Settings that hold for a whole sweep: a list of their values would not make tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """All that one command asks for: a Setting a table, and what is common to them."""
+    """Everything that one command asks for: one Setting per table, and what they have in common."""
 
     config: SweepConfig
     """Of the first table; what does not belong to a table (folders, device, cluster) is the same in all."""
     settings: tuple[Setting, ...]
-    encodings: tuple[Encoding, ...]
-    """How the images of these settings are kept; a Setting names only a fingerprint."""
+    images: Mapping[str, Images]
+    """The images that these settings name by their fingerprint."""
     slurm: Mapping[str, str]
     """The words `slurm.NAME=VALUE`, by NAME."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """What a fingerprint stands for."""
+
+    encoding: Encoding
+    contents: Contents
+
+
 def read(argv: Sequence[str]) -> Sweep:
-    """Words of the command line to what is to be run.
+    """Turn the words of the command line into what is to be run.
 
     Raises:
-        ValueError: whatever cannot be meant, in one line.
+        ValueError: whatever makes no sense, in one line.
     """
-    given = experiments.spell_out(cli.split(argv))
+    words = cli.split(argv)
+    load_plugins(words)
+    given = experiments.spell_out(words)
     slurm = {key: given.pop(key) for key in list(given) if key.startswith("slurm.")}
-    own = {field.name for field in fields(SweepConfig)}
+    own = cli.settings(SweepConfig)
     hyper = {key: value for key, value in given.items() if key not in own}
     configs = [
         cli.build(SweepConfig, combination)
         for combination in cli.grid(
-            SweepConfig, {k: v for k, v in given.items() if k in own}, single=OF_NO_TABLE
+            SweepConfig, {k: v for k, v in given.items() if k in own}, single=OF_THE_SWEEP
         )
     ]
+    for config in configs:
+        _require_names(config)
     methods = sorted({name for config in configs for name in chosen(config.methods)})
     changes = read_hyperparameters(hyper, methods)
+    images: dict[str, Images] = {}
+    looked_into: dict[tuple[Dataset, Path | None], Contents] = {}
+
+    def find_images(dataset: Dataset, config: SweepConfig) -> tuple[str, Contents]:
+        data = config.runtime.data
+        if (dataset, data) not in looked_into:
+            looked_into[dataset, data] = look_into(dataset, data)
+        contents, stored = looked_into[dataset, data], encoding(config)
+        identity = fingerprint(dataset, data, stored, contents)
+        images[identity] = Images(encoding=stored, contents=contents)
+        return identity, contents
+
+    settings = tuple(dict.fromkeys(setting(config, changes, find_images) for config in configs))
     return Sweep(
         config=configs[0],
-        settings=tuple(dict.fromkeys(setting(config, changes) for config in configs)),
-        encodings=tuple(dict.fromkeys(map(encoding, configs))),
+        settings=settings,
+        images=images,
         slurm={key.removeprefix("slurm."): value for key, value in slurm.items()},
     )
 
 
+def load_plugins(words: Mapping[str, str]) -> None:
+    """Load the modules that `plugins=` names, before anything is looked up.
+
+    Raises:
+        ValueError: one that cannot be imported.
+    """
+    if "plugins" in words:
+        plugins.load(cli.value("plugins", words["plugins"], cli.settings(Runtime)["plugins"].hint))
+
+
 def chosen(names: Iterable[str]) -> tuple[str, ...]:
-    """Method names with `all` and `ablations` spelt out, in the registry's order."""
+    """Method names with `all` and `ablations` spelt out, in the registry's order.
+
+    The two groups are those of the paper: methods of plugins are asked for by name.
+    """
     wanted = set(names)
-    return tuple(
-        name
-        for name, entry in METHODS.items()
-        if name in wanted or ("ablations" if entry.ablation else "all") in wanted
-    )
+    groups = {
+        name: "ablations" if METHODS[name].ablation else "all" for name in METHODS if name in METHODS.builtin
+    }
+    return tuple(name for name in METHODS if name in wanted or groups.get(name) in wanted)
+
+
+def _require_names(config: SweepConfig) -> None:
+    for name in config.methods:
+        if name not in (*GROUPS, *METHODS):
+            raise ValueError(f"unknown method '{name}'{nearest(name, (*GROUPS, *METHODS))}")
+    DATASETS.find(config.data.dataset)
+    for arch in filter(None, (config.training.arch, config.training.old_arch)):
+        ARCHITECTURES.find(arch)
 
 
 def hyperparameters(method: str) -> dict[str, Any]:
@@ -194,7 +131,7 @@ def hyperparameters(method: str) -> dict[str, Any]:
 def read_hyperparameters(given: Mapping[str, str], methods: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     """`{"mpt-kl.k": "1,2"}` -> `{"mpt-kl": {"k": [1.0, 2.0]}}`.
 
-    A bare `k` is for every chosen method that has it, save where its value makes the method what it is
+    A bare `k` is for every chosen method that has it, except where its value makes the method what it is
     (`mpt-kl-nobias` is `mpt-kl` with k = 0).
 
     Raises:
@@ -213,42 +150,40 @@ def read_hyperparameters(given: Mapping[str, str], methods: Sequence[str]) -> di
             raise ValueError(f"unknown setting '{key}'{nearest(name, known)}")
         for owner in owners:
             values = [_typed(owner, key, name, value) for value in text.split(",")]
-            _refuse_repeats(key, values)
+            refuse_repeats(key, values)
             changes.setdefault(owner, {})[name] = values
     return changes
 
 
-def setting(config: SweepConfig, changes: Mapping[str, Mapping[str, list[Any]]]) -> Setting:
+def setting(
+    config: SweepConfig,
+    changes: Mapping[str, Mapping[str, list[Any]]],
+    find_images: Callable[[Dataset, SweepConfig], tuple[str, Contents]],
+) -> Setting:
     """The comparison that `config` asks for, every default written out.
+
+    Args:
+        config: what was asked for.
+        changes: hyperparameters by method and name.
+        find_images: gives the images' fingerprint and what there is of them.
 
     Raises:
         ValueError: a combination that does not exist.
     """
-    dataset = DATASETS[config.dataset]
-    arch = config.arch or dataset.arch
-    old_arch = config.old_arch or arch
-    overrides: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in ("epochs", "batch_size", "lr", "weight_decay")
-        if getattr(config, name) is not None
-    }
-    if config.loader != "auto" and ARCHITECTURES[arch].pretrained:
-        raise ValueError(f"loader={config.loader}: {arch} learns from features (leave loader= out)")
-    if config.loader == "torch":
-        overrides["draws"] = "torchvision"
-    if config.loader == "resident" and dataset.augmentation.kind != "pad-crop":
-        raise ValueError(f"loader=resident: {dataset.name} has images of many sizes (use loader=stream)")
+    dataset, training, loader = DATASETS[config.data.dataset], config.training, config.runtime.loader
+    arch = training.arch or dataset.arch
+    old_arch = training.old_arch or arch
+    _require_fitting(dataset, arch, old_arch, loader)
+    overrides = training.recipe
+    if draws(loader) != "counter":
+        overrides["draws"] = draws(loader)
     variants = [
         variant
         for method in chosen(config.methods)
-        for variant in _variants(method, config.dataset, changes.get(method, {}))
+        for variant in _variants(method, dataset, changes.get(method, {}))
     ]
-    if old_arch != arch and (ARCHITECTURES[arch].pretrained or ARCHITECTURES[old_arch].pretrained):
-        raise ValueError(
-            f"arch={arch} old_arch={old_arch}: a frozen backbone's features serve old and new model alike, "
-            "so both must be of that architecture"
-        )
-    split, old_recipe = _split(config, dataset), recipe_for(config.dataset, old_arch, overrides)
+    identity, contents = find_images(dataset, config)
+    split, old_recipe = _split(config, dataset, contents), recipe_for(dataset.name, old_arch, overrides)
     if dataset.classes and dataset.train_samples:
         seen = round(dataset.train_samples * split.old_classes / dataset.classes * split.old_data)
         if seen < old_recipe.batch_size:
@@ -256,35 +191,42 @@ def setting(config: SweepConfig, changes: Mapping[str, Mapping[str, list[Any]]])
                 f"batch_size={old_recipe.batch_size}: the old model is trained on about {seen} images"
             )
     return Setting(
-        dataset=config.dataset,
-        data=fingerprint(dataset, config.data, encoding(config)),
+        dataset=dataset.name,
+        data=identity,
         split=split,
-        old_model=_model(old_arch, config),
-        model=_model(arch, config),
+        old_model=_model(old_arch, dataset, config),
+        model=_model(arch, dataset, config),
         old_recipe=old_recipe,
-        recipe=recipe_for(config.dataset, arch, overrides),
+        recipe=recipe_for(dataset.name, arch, overrides),
         variants=tuple(variants),
         seeds=config.seeds,
     )
 
 
 def encoding(config: SweepConfig) -> Encoding:
-    """How the images are kept.
+    """How the images are stored.
 
     Raises:
         ValueError: a way that the dataset does not allow.
     """
-    return DATASETS[config.dataset].encoding(
-        config.arch,
-        write_mode=config.write_mode,
-        max_resolution=config.max_resolution,
-        jpeg_quality=config.jpeg_quality,
-        jpeg_share=config.jpeg_share,
+    data = config.data
+    return DATASETS[data.dataset].encoding(
+        config.training.arch,
+        write_mode=data.write_mode,
+        max_resolution=data.max_resolution,
+        jpeg_quality=data.jpeg_quality,
+        jpeg_share=data.jpeg_share,
     )
 
 
-def print_help() -> None:
-    """`--help`: every setting, and what the registries hold."""
+def print_help(argv: Sequence[str]) -> None:
+    """`--help`: every setting, and what the registries hold, those of `plugins=` included.
+
+    Raises:
+        ValueError: a plugin that cannot be imported.
+    """
+    load_plugins(cli.split(word for word in argv if word not in cli.HELP_WORDS))
+    own = {name: entry for name, entry in ARCHITECTURES.items() if name not in FURTHER_TORCHVISION}
     cli.print_help(
         SweepConfig,
         prog="python -m harness.sweep",
@@ -303,7 +245,11 @@ def print_help() -> None:
             ("Datasets", [(name, f"{e.summary}; {_recipe_text(name)}") for name, e in DATASETS.items()]),
             (
                 "Architectures",
-                [(name, f"{e.summary}; stem {', '.join(e.stems)}") for name, e in ARCHITECTURES.items()],
+                [
+                    *((name, f"{e.summary}; stem {', '.join(e.stems)}") for name, e in own.items()),
+                    ("torchvision's", ", ".join(FURTHER_TORCHVISION)),
+                    ("timm:NAME", "any classifier of timm, where that is installed"),
+                ],
             ),
         ],
     )
@@ -328,12 +274,12 @@ def _recipe_text(dataset: str) -> str:
     return f"{arch}, {recipe.epochs} epochs of batch {recipe.batch_size} at lr {recipe.lr:g}"
 
 
-def _variants(method: str, dataset: str, changes: Mapping[str, list[Any]]) -> Iterable[Variant]:
+def _variants(method: str, dataset: Dataset, changes: Mapping[str, list[Any]]) -> Iterable[Variant]:
     """One Variant for each combination of the values asked for."""
     entry = METHODS[method]
     cls = entry.load()
     names = {field.name.rstrip("_"): field.name for field in fields(cls)}
-    brought = {k: v for k, v in DATASET_HYPERPARAMETERS.get(dataset, {}).items() if k in names}
+    brought = {k: v for k, v in dataset.hyperparameters.items() if k in names}
     defaults = {**brought, **entry.defaults}
     for combination in itertools.product(*changes.values()):
         changed = {names[name]: value for name, value in zip(changes, combination, strict=True)}
@@ -359,17 +305,36 @@ def _typed(method: str, key: str, name: str, text: str) -> Any:
     return cli.value(key, text, get_type_hints(cls)[field])
 
 
-def _model(arch: str, config: SweepConfig) -> Model:
-    stem = config.stem or ARCHITECTURES[arch].stems[0]
-    embedding = config.embedding
-    if embedding is None and config.dataset == "imagenet" and arch.startswith("resnet"):
-        embedding = 128  # the paper's protocol on ImageNet
-    weights = ARCHITECTURES[arch].pretrained
-    if weights and config.weights:
-        weights = _digest(config.weights)
-    elif config.weights:
-        raise ValueError(f"weights={config.weights}: {arch} is trained from scratch")
-    return Model(arch=arch, stem=stem, embedding=embedding, weights=weights)
+def _require_fitting(dataset: Dataset, arch: str, old_arch: str, loader: str) -> None:
+    new, old = ARCHITECTURES[arch], ARCHITECTURES[old_arch]
+    if loader != "auto" and new.backbone:
+        raise ValueError(f"loader={loader}: {arch} learns from features (leave loader= out)")
+    if loader == "resident" and dataset.augmentation.kind != "pad-crop":
+        raise ValueError(f"loader=resident: {dataset.name} has images of many sizes (use loader=stream)")
+    if old_arch != arch and (new.backbone or old.backbone):
+        raise ValueError(
+            f"arch={arch} old_arch={old_arch}: a frozen backbone's features serve old and new model alike, "
+            "so both must be of that architecture"
+        )
+    for name, architecture in {arch: new, old_arch: old}.items():
+        if not architecture.fixed_size and dataset.image_size < architecture.smallest:
+            raise ValueError(
+                f"arch={name}: it takes images of {architecture.smallest} pixels or more, "
+                f"{dataset.name} has {dataset.image_size}"
+            )
+
+
+def _model(arch: str, dataset: Dataset, config: SweepConfig) -> Model:
+    architecture, training, file = ARCHITECTURES[arch], config.training, config.runtime.weights
+    embedding = training.embedding
+    if embedding is None:
+        embedding = next((w for start, w in dataset.embedding.items() if arch.startswith(start)), None)
+    if file and not architecture.backbone:
+        raise ValueError(f"weights={file}: {arch} is trained from scratch")
+    weights = None
+    if architecture.backbone:
+        weights = _digest(file) if file else architecture.backbone.weights
+    return Model(arch=arch, stem=training.stem or architecture.stems[0], embedding=embedding, weights=weights)
 
 
 def _digest(path: Path) -> str:
@@ -380,22 +345,16 @@ def _digest(path: Path) -> str:
         raise ValueError(f"weights={path}: {error.strerror}") from error
 
 
-def _split(config: SweepConfig, dataset: Dataset) -> Split:
-    there = class_count(dataset, config.data)
-    classes = there if config.classes is None else config.classes
-    if not 2 <= classes <= there:
-        raise ValueError(f"classes={classes}: {dataset.name} has {there}, and two are the fewest")
-    old = config.old_classes
+def _split(config: SweepConfig, dataset: Dataset, contents: Contents) -> Split:
+    data = config.data
+    classes = contents.classes if data.classes is None else data.classes
+    if not 2 <= classes <= contents.classes:
+        raise ValueError(f"classes={classes}: {dataset.name} has {contents.classes}, and two are the fewest")
+    old = data.old_classes
     count = round(old * classes) if old < 1 else int(old)
     if count != old and old >= 1:
-        raise ValueError(f"old_classes={old:g}: a count of classes must be whole")
-    return Split(classes=classes, old_classes=count, class_order=config.class_order, old_data=config.old_data)
-
-
-def _refuse_repeats(name: str, values: Sequence[Any]) -> None:
-    repeated = [value for value in dict.fromkeys(values) if list(values).count(value) > 1]
-    if repeated:
-        raise ValueError(f"{name}: {repeated[0]} is given twice")
+        raise ValueError(f"old_classes={old:g}: a count of classes must be a whole number")
+    return Split(classes=classes, old_classes=count, class_order=data.class_order, old_data=data.old_data)
 
 
 def _is_free(method: str, name: str) -> bool:
@@ -404,5 +363,6 @@ def _is_free(method: str, name: str) -> bool:
 
 
 def _all_names(methods: Iterable[str]) -> list[str]:
-    own = [field.name for field in fields(SweepConfig)]
-    return own + [f"{method}.{name}" for method in methods for name in hyperparameters(method)]
+    return list(cli.settings(SweepConfig)) + [
+        f"{method}.{name}" for method in methods for name in hyperparameters(method)
+    ]

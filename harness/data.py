@@ -1,29 +1,32 @@
-"""The images of a Run: its betons, built where they are missing, and the feeds on them."""
+"""The images of a Run: FFCV files (betons), built where they are missing, and the feeds on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.paths import RecordsFolder
+from common.progress import ProgressWriter
+from harness.architectures import ARCHITECTURES
+from harness.backbones import features
+from harness.compute import ComputeConfig
 from harness.distributed import ALONE, World
-from harness.engine import Normalise, Numerics
-from harness.features import features
-from harness.jobfile import Execution
+from harness.engine import Normalise
 from harness.plan import Run
-from harness.progress import ProgressWriter
-from harness.recipes import ARCHITECTURES
+from harness.recipes import draws
+from harness.settings import Runtime
+from loaders.batches import Feed
 from loaders.betons import Beton, ensure_beton
-from loaders.datasets import DATASETS, Dataset, Encoding, Part, fingerprint
-from loaders.features import FeatureFeed
-from loaders.feeds import Feed, open_feed, select
+from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, Part, fingerprint
+from loaders.feeds import open_feed
 from loaders.layout import read_index
-from loaders.splits import class_ranks, samples_below
+from loaders.resident import FeatureFeed
+from loaders.selection import class_ranks, samples_below, select
 
 EVALUATION_BATCH = 256
 THUMBNAIL = 96  # pixels of the longer side of images kept for a report
@@ -61,8 +64,10 @@ class Data:
 
 def open_data(
     run: Run,
-    execution: Execution,
-    numerics: Numerics,
+    runtime: Runtime,
+    encoding: Encoding,
+    compute: ComputeConfig,
+    *,
     cpus: int,
     progress: ProgressWriter,
     check: Callable[[], None],
@@ -70,17 +75,28 @@ def open_data(
 ) -> Data:
     """Build what is missing and open the feeds for `run`, and all that share its stream.
 
-    `check` is called now and then while images are built or features computed, and may raise to end it.
+    Args:
+        run: one of them.
+        runtime: where files are and how to load.
+        encoding: the one under which the images have the fingerprint that the run names.
+        compute: where the batches go.
+        cpus: cores that this process may use.
+        progress: told how far it is.
+        check: called now and then while images are built or features computed; it may raise to end that.
+        world: the processes that train together.
 
     Raises:
         ValueError: the data is not there, or not as it was when the run was planned.
     """
     dataset = DATASETS[run.dataset]
-    betons = {part: _beton(run, part, dataset, execution, progress, check) for part in ("train", "test")}
+    _require_unchanged(run, dataset, runtime, encoding, world)
+    report = _reporter(progress, check)
+    betons = {part: _beton(run, part, dataset, runtime, encoding, report) for part in PART_FOLDERS}
     names = betons["test"].manifest.classes
     ranks = class_ranks(len(names), run.split.class_order)
-    pretrained = ARCHITECTURES[run.model.arch].pretrained is not None
-    workers = execution.workers or cpus
+    pretrained = ARCHITECTURES[run.model.arch].backbone is not None
+    workers = runtime.workers or cpus
+    assert pretrained or run.recipe.draws == draws(runtime.loader), "planned with another loader"
 
     def feed(part: Part) -> Feed:
         train, beton = part == "train", betons[part]
@@ -95,13 +111,13 @@ def open_data(
                 run.model,
                 beton,
                 dataset,
-                weights=Path(execution.weights) if execution.weights else None,
-                folder=Path(execution.runs) / "features",
-                device=numerics.device,
+                weights=runtime.weights,
+                folder=RecordsFolder(runtime.runs).features,
+                device=compute.device,
                 workers=workers,
-                report=_reporter(progress, check),
+                report=report,
             )
-            return FeatureFeed(found, select(beton, train, batch_size, subset, ranks, shard), numerics.device)
+            return FeatureFeed(found, select(beton, train, batch_size, subset, ranks, shard), compute.device)
         return open_feed(
             beton,
             dataset,
@@ -109,9 +125,9 @@ def open_data(
             batch_size=batch_size,
             subset=subset,
             ranks=ranks,
-            device=numerics.device,
+            device=compute.device,
             workers=workers,
-            kind="torch" if run.recipe.draws == "torchvision" else execution.loader,
+            kind=runtime.loader,
             shard=shard,
         )
 
@@ -119,37 +135,47 @@ def open_data(
     return Data(
         train=feed("train"),
         test=feed("test"),
-        normalise=torch.nn.Identity() if pretrained else Normalise(dataset.mean, dataset.std, numerics),
+        normalise=torch.nn.Identity() if pretrained else Normalise(dataset.mean, dataset.std, compute),
         class_names=tuple(names[c] for c in order),
         dataset=dataset,
         test_beton=betons["test"],
     )
 
 
+def _require_unchanged(
+    run: Run, dataset: Dataset, runtime: Runtime, encoding: Encoding, world: World
+) -> None:
+    """Refuse images that are not those that the run was planned with; a folder is walked once per job."""
+    same = world.first and fingerprint(dataset, runtime.data, encoding) == run.data
+    if not world.from_first(same):
+        raise ValueError(
+            f"the images of {dataset.name} in {runtime.data} have changed since {run.data} was planned"
+        )
+
+
 def _beton(
     run: Run,
-    part: str,
+    part: Part,
     dataset: Dataset,
-    execution: Execution,
-    progress: ProgressWriter,
-    check: Callable[[], None],
+    runtime: Runtime,
+    encoding: Encoding,
+    report: Callable[[str], None],
 ) -> Beton:
-    data = Path(execution.data) if execution.data else None
-    report = _reporter(progress, check)
     return ensure_beton(
         dataset,
-        "train" if part == "train" else "test",
-        data=data,
-        betons=Path(execution.betons),
-        encoding=_encoding(run, dataset, data, execution),
-        download=execution.download,
+        part,
+        data=runtime.data,
+        betons=runtime.betons_folder,
+        encoding=encoding,
+        identity=run.data,
+        download=runtime.download,
         report=lambda done, total: report(f"building {part}.beton: {done} of {total}"),
-        waiting=lambda: report(f"another process builds {part}.beton"),
+        waiting=lambda: report(f"another process is building {part}.beton"),
     )
 
 
 def _reporter(progress: ProgressWriter, check: Callable[[], None]) -> Callable[[str], None]:
-    """What is told of every small step before training: it listens for a stop, and speaks now and then."""
+    """What is told of every small step before training: it listens for a stop, and reports now and then."""
 
     def report(message: str) -> None:
         check()
@@ -157,11 +183,3 @@ def _reporter(progress: ProgressWriter, check: Callable[[], None]) -> Callable[[
             progress.say(state="starting", message=message)
 
     return report
-
-
-def _encoding(run: Run, dataset: Dataset, data: Path | None, execution: Execution) -> Encoding:
-    """The encoding under which the images have the fingerprint that the run was planned with."""
-    for encoding in execution.encodings:
-        if fingerprint(dataset, data, encoding) == run.data:
-            return encoding
-    raise ValueError(f"the images of {dataset.name} in {data} have changed since {run.data} was planned")

@@ -1,6 +1,6 @@
-"""One job over several processes: who they are, what they must agree on, and what the first alone does.
+"""One job on several processes: who they are, what they agree on, and what only the first one does.
 
-Started by torchrun or by SLURM (`slurm.task`), which set RANK, WORLD_SIZE, LOCAL_RANK and the meeting point.
+torchrun or SLURM (`slurm.worker`) starts them and sets RANK, WORLD_SIZE, LOCAL_RANK and the meeting point.
 Every process takes its share of each global batch; the first keeps checkpoints and writes records.
 """
 
@@ -78,7 +78,7 @@ class World:
         return torch.cat(held)
 
     def align(self, network: nn.Module) -> None:
-        """BatchNorm's running statistics as the first process has them; weights are the same anyway."""
+        """Copy BatchNorm's running statistics from the first process; the weights are the same anyway."""
         if self.size > 1:
             for buffer in network.buffers():
                 dist.broadcast(buffer, src=0)
@@ -98,7 +98,7 @@ ALONE = World()
 
 @contextmanager
 def joined(*, cuda: bool) -> Iterator[World]:
-    """Meet the other processes, if the environment tells of any; to train on GPUs with `cuda`."""
+    """Join the other processes, if the environment names any; `cuda` is for training on GPUs."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE

@@ -6,61 +6,31 @@ students. Students share nothing else, so that training alone or together gives 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harness.compute import ComputeConfig
 from harness.distributed import ALONE, World
 from harness.inference import frozen
 from harness.recipes import Recipe
-from loaders.feeds import Feed
+from loaders.batches import Feed
 from methods import Method, Step
 
-Precision = Literal["fp32", "bf16", "fp16"]
 CUDA_LOOK_STEPS = 50  # how often a GPU is asked whether all losses were finite
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numerics:
-    """How the arithmetic is done. It may change the weights by rounding, never what is computed."""
-
-    device: torch.device
-    precision: Precision = "fp32"
-    sync_batchnorm: bool = False
-    """Of several processes, whether BatchNorm sees the whole batch (GPUs only), or each its own part."""
-    compile: bool = False
-    """Whether networks go through torch.compile."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of forward passes."""
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Forward passes in `precision`; losses and metrics are fp32 in any case."""
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
-
-    def place(self, network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """The network on the device, its weights laid out as images are: channels last."""
-        layout = torch.channels_last  # the faster one on CPUs too
-        placed: nn.Module = network.to(device=self.device, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
-        return placed
-
-    def callable(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """What to call for the network's answer."""
-        return torch.compile(network, dynamic=False) if self.compile else network
 
 
 class Normalise:
     """uint8 images [B, H, W, 3] to fp32 [B, 3, H, W] with the dataset's mean 0 and deviation 1."""
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], numerics: Numerics) -> None:
-        self._scale = 1 / (255 * torch.tensor(std, device=numerics.device))
-        self._shift = -torch.tensor(mean, device=numerics.device) / torch.tensor(std, device=numerics.device)
+    def __init__(self, mean: Sequence[float], std: Sequence[float], compute: ComputeConfig) -> None:
+        self._scale = 1 / (255 * torch.tensor(std, device=compute.device))
+        self._shift = -torch.tensor(mean, device=compute.device) / torch.tensor(std, device=compute.device)
 
     def __call__(self, images: Tensor) -> Tensor:
         return torch.addcmul(self._shift, images.float(), self._scale).permute(0, 3, 1, 2)
@@ -70,18 +40,20 @@ class Teachers:
     """The frozen models whose logits methods read: the old model and the references, one after the other.
 
     A loop over folded networks: on the one thread that a CPU job has, eight ResNet-18 stacked with
-    `torch.vmap` were half as fast, the small net's eight 1.4 times as fast (docs/performance.md). On a GPU
-    it was not measured yet.
+    `torch.vmap` were half as fast, the small net's eight 1.4 times as fast (docs/performance.md). Not
+    measured on a GPU.
     """
 
-    def __init__(self, old: nn.Module | None, references: Sequence[nn.Module], numerics: Numerics) -> None:
-        self._numerics = numerics
+    def __init__(
+        self, old: nn.Module | None, references: Sequence[nn.Module], compute: ComputeConfig
+    ) -> None:
+        self._compute = compute
         self._old = None if old is None else self._frozen(old)
         self._references = [self._frozen(reference) for reference in references]
 
     def __call__(self, images: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """[B, 3, H, W] -> old logits [B, C_old] or None, and one [B, C] a reference."""
-        images = images.to(self._numerics.dtype)
+        images = images.to(self._compute.dtype)
         with torch.inference_mode():
             old = None if self._old is None else self._old(images)
             references = [reference(images) for reference in self._references]
@@ -90,7 +62,7 @@ class Teachers:
 
     def _frozen(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """In the precision of the forward passes once and for all: autocast would cast at every call."""
-        return self._numerics.callable(self._numerics.place(frozen(network), self._numerics.dtype))
+        return self._compute.callable(self._compute.place(frozen(network), self._compute.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +96,12 @@ class Student:
         method: Method,
         recipe: Recipe,
         old_classes: int,
-        numerics: Numerics,
+        compute: ComputeConfig,
         world: World = ALONE,
     ) -> None:
-        self.network = numerics.place(network)
-        replica = world.replicate(self.network, sync_batchnorm=numerics.sync_batchnorm)
-        self._forward = numerics.callable(replica)
+        self.network = compute.place(network)
+        replica = world.replicate(self.network, sync_batchnorm=compute.sync_batchnorm)
+        self._forward = compute.callable(replica)
         self._world = world
         self.method = method
         self.history: list[dict[str, float]] = []
@@ -138,19 +110,19 @@ class Student:
         """The step, counted from 0 over all epochs, whose loss was not finite."""
         self._recipe = recipe
         self._old_classes = old_classes
-        self._numerics = numerics
+        self._compute = compute
         self._optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=recipe.lr,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
-            fused=numerics.device.type == "cuda",
+            fused=compute.device.type == "cuda",
         )
-        self._scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.precision == "fp16")
+        self._scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         self._names: tuple[str, ...] = ()
         self._sums: Tensor | None = None  # of the epoch under way: a row of losses and right answers
-        self._good_steps = torch.zeros((), dtype=torch.int64, device=numerics.device)
-        self._finite = torch.ones((), dtype=torch.bool, device=numerics.device)
+        self._good_steps = torch.zeros((), dtype=torch.int64, device=compute.device)
+        self._finite = torch.ones((), dtype=torch.bool, device=compute.device)
         self._asked: _Answer | None = None
         self._ready()
 
@@ -164,7 +136,7 @@ class Student:
         lr: float,
     ) -> None:
         """One step on one batch."""
-        with self._numerics.autocast():
+        with self._compute.autocast():
             logits = self._forward(images)
         logits = logits.float()
         step = Step(
@@ -227,7 +199,7 @@ class Student:
         self._ready()
         if state["scaler"]:  # empty unless it was fp16 that wrote it
             self._scaler.load_state_dict(state["scaler"])
-        device = self._numerics.device
+        device = self._compute.device
         self._sums = None if state["sums"] is None else state["sums"].to(device)
         if self._sums is not None and not self._world.first:
             self._sums.zero_()  # the first process goes on with everybody's
@@ -242,7 +214,7 @@ class Student:
         makes unwritten. A checkpoint brings the options and layouts of the device that it comes from.
         """
         for group in self._optimizer.param_groups:
-            group["fused"] = self._numerics.device.type == "cuda"
+            group["fused"] = self._compute.device.type == "cuda"
             for weight in group["params"]:
                 before = self._optimizer.state[weight].get("momentum_buffer")
                 momentum = torch.zeros_like(weight)
@@ -275,7 +247,9 @@ class Cohort:
         recipe: Recipe,
         normalise: Callable[[Tensor], Tensor],
         position: Position,
+        rank: int = 0,
     ) -> None:
+        """`rank` is this process's among several, each of which has its own part of every batch."""
         self.students = students
         self.position = position
         self._teachers = teachers
@@ -283,6 +257,7 @@ class Cohort:
         self._key = key
         self._recipe = recipe
         self._normalise = normalise
+        self._rank = rank
 
     @property
     def training(self) -> list[Student]:
@@ -306,7 +281,8 @@ class Cohort:
                     lr = self._recipe.lr_at(epoch + done / self._feed.batches)
                     last = done + 1 == self._feed.batches
                     for student in self.training:
-                        student.learn(images, batch.targets, teachers, epoch=epoch, lr=lr)
+                        with drawn_from(self._key, epoch, done, self._rank, device=images.device):
+                            student.learn(images, batch.targets, teachers, epoch=epoch, lr=lr)
                     if last or images.device.type == "cpu":
                         self.look()
                     elif done % CUDA_LOOK_STEPS == 0:
@@ -324,12 +300,28 @@ class Cohort:
         return Position(epoch=epoch + 1)
 
 
+@contextmanager
+def drawn_from(*key: int, device: torch.device) -> Iterator[None]:
+    """Let what a network draws by chance (dropout, stochastic depth) be a function of `key` alone.
+
+    So a resumed run draws what an uninterrupted one does, and a cohort what its members do alone.
+    """
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    seed = int.from_bytes(digest, "little") >> 1
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds every kind of device, and is slow
+        if cuda:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
 @torch.inference_mode()
 def predict(
     network: nn.Module,
     feed: Feed,
     normalise: Callable[[Tensor], Tensor],
-    numerics: Numerics,
+    compute: ComputeConfig,
     world: World = ALONE,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Every sample of an evaluation feed once: fp32 logits [N, C], targets [N] and sample indices [N].
@@ -340,7 +332,7 @@ def predict(
     logits, targets, indices = [], [], []
     with feed.epoch(key=0, epoch=0) as batches:
         for batch in batches:
-            with numerics.autocast():
+            with compute.autocast():
                 answer = network(normalise(batch.images))
             logits.append(answer.float())
             targets.append(batch.targets)

@@ -1,4 +1,4 @@
-"""A trained network's answers on the test images, and all that its record keeps of them."""
+"""Evaluation of a trained network on the test images: metrics, and the files that its record keeps."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.compute import ComputeConfig
 from harness.data import Data
 from harness.distributed import ALONE, World
-from harness.engine import Numerics, predict
+from harness.engine import predict
 from harness.models import classifier
 from harness.plan import Run
 from results import metrics
-from results.gallery import Gallery, worst_flips
-from results.paper_figures import Embeddings
+from results.artifacts import Embeddings, Gallery, worst_flips
 from results.predictions import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """What evaluation leaves: metrics, and files by name (without the attempt's number)."""
+class Evaluation:
+    """What evaluation yields: metrics, and files by name (without the attempt's number)."""
 
     metrics: Mapping[str, float]
     files: Mapping[str, bytes]
 
 
 class NotFinite(ArithmeticError):  # noqa: N818
-    """A network that has trained to the end gives answers that are no numbers."""
+    """A network that was trained to the end gives logits that are not finite."""
 
 
 def evaluate(
     run: Run,
     network: nn.Module,
     data: Data,
-    numerics: Numerics,
+    compute: ComputeConfig,
     old: Predictions | None,
     world: World = ALONE,
-) -> Answers:
+) -> Evaluation:
     """Test `network`; a candidate is compared with the predictions of the `old` model.
 
     Raises:
-        NotFinite: its logits are not numbers.
+        NotFinite: some of its logits are not finite.
     """
-    logits, targets, indices = predict(network, data.test, data.normalise, numerics, world)
+    logits, targets, indices = predict(network, data.test, data.normalise, compute, world)
     if not logits.isfinite().all():
         raise NotFinite("the logits of test images are not finite after training")
     predictions = Predictions.from_logits(
@@ -54,26 +54,28 @@ def evaluate(
     )
     files = {"predictions.npz": predictions.to_bytes(), "weights.pt": _bytes(network.state_dict())}
     if run.model.embedding == 2:
-        files["embeddings.npz"] = _embeddings(network, data, numerics, predictions, world).to_bytes()
+        files["embeddings.npz"] = _embeddings(run, network, data, compute, predictions, world).to_bytes()
     if old is None:
-        return Answers(
+        return Evaluation(
             metrics=metrics.alone(predictions, on="old" if run.role == "old" else "all"), files=files
         )
     flips = worst_flips(old, predictions)
     kept = np.unique(np.concatenate([flips.negative, flips.positive]))
     files["gallery.npz"] = Gallery(index=kept, images=data.thumbnails(kept)).to_bytes()
-    return Answers(metrics=metrics.compare(old, predictions, old_classes=run.split.old_classes), files=files)
+    return Evaluation(
+        metrics=metrics.compare(old, predictions, old_classes=run.split.old_classes), files=files
+    )
 
 
 def _embeddings(
-    network: nn.Module, data: Data, numerics: Numerics, predictions: Predictions, world: World
+    run: Run, network: nn.Module, data: Data, compute: ComputeConfig, predictions: Predictions, world: World
 ) -> Embeddings:
-    """What goes into the classifier, for the pictures."""
-    last = classifier(network)
+    """The classifier's inputs and weights, for the figures."""
+    last = classifier(network, run.model)
     seen: list[Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
     try:
-        predict(network, data.test, data.normalise, numerics)
+        predict(network, data.test, data.normalise, compute)
     finally:
         hook.remove()
     return Embeddings(

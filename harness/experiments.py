@@ -1,6 +1,6 @@
-"""The paper's tables and figures by one word: what `experiment=table1` stands for.
+"""The paper's tables and figures by name: what `experiment=table1` stands for.
 
-Each is a set of words that the person's own override. Protocol: `docs/methods.md`.
+Each is a set of `key=value` words, which those on the command line override. Protocol: `docs/methods.md`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Experiment:
     summary: str
     words: Mapping[str, str]
     datasets: tuple[str, ...]
-    """Those that the paper shows it on, the default first, and the built-in stand-in."""
+    """Those that the paper uses, the default first, and a built-in one in their place."""
     for_dataset: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Further words on one dataset."""
+    """More words for one dataset."""
     figure: str | None = None
-    """The picture that is drawn from the records, by its name in `results.paper_figures`."""
+    """The figure that is drawn from the records, by its name in `results.paper_figures`."""
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
@@ -83,7 +83,7 @@ def find(name: str) -> Experiment:
 
 
 def spell_out(words: Mapping[str, str]) -> dict[str, str]:
-    """`words` with what `experiment=` stands for filled in; what is there already stays.
+    """`words` with what `experiment=` stands for added; words that were given win.
 
     Raises:
         ValueError: no such experiment, or a dataset that it is not made for.

@@ -1,69 +1,66 @@
-"""`job.json`: a Job and the settings it runs under, as one process hands them to another."""
+"""`job.json`: a Job and what it runs under, as one process gives it to another."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
+
+import msgspec
 
 from common.files import write_atomically
+from common.paths import JobFolder, RecordsFolder
+from common.registry import plugin_folders
+from harness import plugins
 from harness.plan import Job
-from loaders.datasets import Encoding
-
-NAME = "job.json"
-INTERRUPTED = 75
-"""Exit code of a Job's program that stopped after a checkpoint (EX_TEMPFAIL)."""
+from harness.settings import Runtime
+from loaders.datasets import RAW, Encoding
 
 
 @dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How a Job runs: none of this decides what is trained. Paths are absolute."""
-
-    runs: str
-    betons: str
-    encodings: tuple[Encoding, ...] = ()
-    """How images are kept: one of them has the fingerprint that a Run names."""
-    data: str | None = None
-    download: bool = False
-    weights: str | None = None
-    device: str = "auto"
-    loader: Literal["auto", "stream", "resident"] = "auto"
-    """Of runs whose recipe does not ask for torchvision's."""
-    workers: int | None = None
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    compile: bool = False
-    deterministic: bool = False
-    sync_batchnorm: bool = True
-    checkpoint_s: float = 10.0
-    """Seconds of training between checkpoints, which are written at the end of an epoch."""
+class _JobFile:
+    job: dict[str, Any]
+    runtime: Runtime
+    encoding: Encoding
+    plugin_folders: tuple[str, ...]
 
 
-def job_folder(runs: Path, job_id: str) -> Path:
-    """Where a Job's files are: what it has to do, how far it is, its log."""
-    return runs / "jobs" / job_id
+def write(job: Job, runtime: Runtime, encoding: Encoding = RAW) -> Path:
+    """Write `job.json` into the Job's folder, which is made if needed; returns the folder.
+
+    `encoding` is the one under which the images have the fingerprint that the Job's runs name.
+    """
+    runtime = runtime.absolute()
+    place = RecordsFolder(runtime.runs).job(job.id)
+    place.root.mkdir(parents=True, exist_ok=True)
+    content = _JobFile(
+        job=job.document(),
+        runtime=runtime,
+        encoding=encoding,
+        plugin_folders=plugin_folders(runtime.plugins),
+    )
+    encoded = msgspec.json.encode(content, enc_hook=str)  # paths
+    write_atomically(place.description, msgspec.json.format(encoded, indent=1))
+    return place.root
 
 
-def write(job: Job, execution: Execution) -> Path:
-    """Put `job.json` into the Job's folder, which is made; gives back the folder."""
-    place = job_folder(Path(execution.runs), job.id)
-    place.mkdir(parents=True, exist_ok=True)
-    document = {"job": job.document(), "execution": asdict(execution)}
-    write_atomically(place / NAME, json.dumps(document, indent=1).encode())
-    return place
-
-
-def read(place: Path) -> tuple[Job, Execution]:
-    """The inverse of `write`.
+def read(folder: Path) -> tuple[Job, Runtime, Encoding]:
+    """The inverse of `write`; loads the plugins that the Job needs.
 
     Raises:
-        ValueError: not a job file of this version.
+        ValueError: not a job file of this version, or a plugin that cannot be imported.
     """
-    path = place / NAME
+    path = JobFolder(folder).description
     try:
-        document = json.loads(path.read_bytes())
-        execution = document["execution"]
-        execution["encodings"] = tuple(Encoding(**encoding) for encoding in execution["encodings"])
-        return Job.from_document(document["job"]), Execution(**execution)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        content = msgspec.json.decode(path.read_bytes(), type=_JobFile, dec_hook=_decode_path)
+    except msgspec.DecodeError as error:
         raise ValueError(f"{path}: not a job file of this version ({error})") from error
+    plugins.load(content.runtime.plugins, content.plugin_folders)
+    try:
+        return Job.from_document(content.job), content.runtime, content.encoding
+    except (msgspec.ValidationError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a job file of this version ({error})") from error
+
+
+def _decode_path(kind: type[Path], text: str) -> Path:
+    return kind(text)

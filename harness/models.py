@@ -1,11 +1,10 @@
-"""Networks by name: torchvision's with the stem and embedding asked for, and a small residual net."""
+"""Networks: built for a number of classes, or pretrained without their classifier."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,56 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from common.registry import load_object
+from harness.architectures import ARCHITECTURES, Architecture
 from harness.plan import Model
-from harness.recipes import ARCHITECTURES
 
 
 def build(model: Model, classes: int, seed: int) -> nn.Module:
     """A freshly initialised network with `classes` logits; the weights are a function of `seed` alone.
 
-    Of an architecture with a pretrained backbone it is the classifier, which takes features.
+    For an architecture with a pretrained backbone it is the classifier, which takes features.
+
+    Raises:
+        ValueError: an embedding asked of a network whose classifier is a convolution.
     """
+    architecture = ARCHITECTURES[model.arch]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed & (2**63 - 1))
-        network: Any = _BUILDERS[model.arch](model.stem)
-        network.fc = _head(network.fc.in_features, classes, model.embedding)
-    built: nn.Module = network
-    return built
+        network = _without_classes(model, architecture)
+        path = _head_path(architecture)
+        old = network.get_submodule(path)
+        if isinstance(old, nn.Linear):
+            head = _head(old.in_features, classes, model.embedding)
+        else:
+            head = _convolution(old, classes, model)
+        network.set_submodule(path, head)
+    return Resized(network, architecture.size) if _is_resized(architecture) else network
+
+
+def classifier(network: nn.Module, model: Model) -> nn.Linear:
+    """The last linear layer of a network made by `build`."""
+    architecture = ARCHITECTURES[model.arch]
+    inner = network.get_submodule("network") if _is_resized(architecture) else network
+    head = inner.get_submodule(_head_path(architecture))
+    last = head[-1] if isinstance(head, nn.Sequential) else head
+    assert isinstance(last, nn.Linear)
+    return last
+
+
+def _without_classes(model: Model, architecture: Architecture) -> nn.Module:
+    if architecture.backbone is not None:
+        return Head(architecture.backbone.width)
+    network: nn.Module = load_object(architecture.network)(model.arch, model.stem)
+    return network
+
+
+def _head_path(architecture: Architecture) -> str:
+    return architecture.head if architecture.backbone is None else "fc"
+
+
+def _is_resized(architecture: Architecture) -> bool:
+    return architecture.fixed_size and architecture.backbone is None
 
 
 def _head(width: int, classes: int, embedding: int | None) -> nn.Module:
@@ -36,11 +70,13 @@ def _head(width: int, classes: int, embedding: int | None) -> nn.Module:
     return nn.Sequential(nn.Linear(width, embedding), nn.Linear(embedding, classes))
 
 
-def classifier(network: nn.Module) -> nn.Linear:
-    """The last linear layer of a network made by `build`."""
-    head = network.fc[-1] if isinstance(network.fc, nn.Sequential) else network.fc
-    assert isinstance(head, nn.Linear)
-    return head
+def _convolution(old: nn.Module, classes: int, model: Model) -> nn.Module:
+    """SqueezeNet's classifier, a convolution of 1x1 before the pooling."""
+    assert isinstance(old, nn.Conv2d), "a head is a linear layer or a convolution of 1x1"
+    assert old.kernel_size == (1, 1)
+    if model.embedding is not None:
+        raise ValueError(f"embedding={model.embedding}: the classifier of {model.arch} is a convolution")
+    return nn.Conv2d(old.in_channels, classes, kernel_size=1)
 
 
 def backbone(model: Model, weights: Path | None) -> nn.Module:
@@ -51,29 +87,29 @@ def backbone(model: Model, weights: Path | None) -> nn.Module:
         weights: a file with a state dict; None for torchvision's, downloaded where they are not cached.
 
     Raises:
-        ValueError: the weights cannot be had, or are another network's, in one line.
+        ValueError: the weights cannot be read or downloaded, or are another network's, in one line.
     """
-    name = ARCHITECTURES[model.arch].pretrained
-    assert name is not None
-    entry = torchvision.models.get_model_weights(model.arch)[name]
+    architecture = ARCHITECTURES[model.arch]
+    assert architecture.backbone is not None
+    entry = torchvision.models.get_model_weights(model.arch)[architecture.backbone.weights]
     state = _from_file(weights, model) if weights is not None else _downloaded(model.arch, entry)
-    network: Any = torchvision.models.get_model(model.arch, weights=None)
+    network = torchvision_network(model.arch, model.stem)
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"weights={weights}: not a state dict of torchvision's {model.arch}") from error
-    network.heads = nn.Identity()
-    return Resized(network, ARCHITECTURES[model.arch].size)
+    network.set_submodule(architecture.head, nn.Identity())
+    return Resized(network, architecture.size)
 
 
 def _from_file(path: Path, model: Model) -> Any:
     data = path.read_bytes()
     if model.weights != f"sha256-{hashlib.sha256(data).hexdigest()}":
-        raise ValueError(f"weights={path}: the file is another than when the run was planned")
+        raise ValueError(f"weights={path}: the file has changed since the run was planned")
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"weights={path}: not a file of weights that torch.save has written") from error
+        raise ValueError(f"weights={path}: not a file of weights written by torch.save") from error
 
 
 def _downloaded(arch: str, entry: Any) -> Any:
@@ -82,7 +118,7 @@ def _downloaded(arch: str, entry: Any) -> Any:
     except OSError as error:
         raise ValueError(
             f"the weights of {arch} cannot be downloaded here ({error}): bring {Path(entry.url).name} "
-            f"(torchvision's {entry}) and say weights=PATH"
+            f"(torchvision's {entry}) and give weights=PATH"
         ) from error
 
 
@@ -145,19 +181,18 @@ def _strided(block: type[nn.Module], inputs: int, outputs: int) -> nn.Module:
     return block(inputs, outputs, stride=2, downsample=shortcut)
 
 
-def _resnet(depth: int, stem: str) -> nn.Module:
-    network: Any = getattr(torchvision.models, f"resnet{depth}")(weights=None)
+def small_resnet(name: str, stem: str) -> nn.Module:
+    """The network of `resnet8`."""
+    return SmallResNet()
+
+
+def torchvision_network(name: str, stem: str) -> nn.Module:
+    """A classifier of torchvision without weights; residual nets can have a stem for small images."""
+    plain = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    network: Any = torchvision.models.get_model(name, weights=None, **plain)
     if stem == "cifar":  # 3x3 and no pooling, for images of 32 pixels
         network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
     built: nn.Module = network
     return built
-
-
-_BUILDERS: dict[str, Callable[[str], nn.Module]] = {
-    "resnet8": lambda stem: SmallResNet(),
-    "resnet18": lambda stem: _resnet(18, stem),
-    "resnet50": lambda stem: _resnet(50, stem),
-    "vit_b_32": lambda stem: Head(768),
-}

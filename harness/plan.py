@@ -1,4 +1,4 @@
-"""From what is asked for to Runs and Jobs: pure, without torch, without a look at the disk.
+"""From what is asked for to Runs and Jobs: pure, without torch, without looking at the disk.
 
 A `Run` is one model's training and its `id` is made of everything that decides the weights. A `Job`
 is a set of Runs that train in lockstep on one stream of batches. `expand` makes the graph
@@ -15,7 +15,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from harness.recipes import ARCHITECTURES, Recipe
+import msgspec
+
+from common.jobs import JobRef, Resources, RunRef
+from harness.architectures import ARCHITECTURES
+from harness.recipes import Recipe
 
 Role = Literal["old", "reference", "candidate"]
 Scalar = float | int | bool | str
@@ -57,9 +61,9 @@ class Model:
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        if self.stem not in ARCHITECTURES[self.arch].stems:
-            stems = ", ".join(ARCHITECTURES[self.arch].stems)
-            raise ValueError(f"stem={self.stem}: {self.arch} has {stems}")
+        stems = ARCHITECTURES.find(self.arch).stems
+        if self.stem not in stems:
+            raise ValueError(f"stem={self.stem}: {self.arch} has {', '.join(stems)}")
         if self.embedding is not None and self.embedding < 1:
             raise ValueError(f"embedding={self.embedding}: must be 1 or more")
 
@@ -68,6 +72,11 @@ class Model:
         """`resnet18`, or with what differs from the protocol: `resnet18-cifar-e2`."""
         stem = "" if self.stem == ARCHITECTURES[self.arch].stems[0] else f"-{self.stem}"
         return f"{self.arch}{stem}" + (f"-e{self.embedding}" if self.embedding else "")
+
+    @property
+    def file_label(self) -> str:
+        """`label` as it can be part of a file's name."""
+        return self.label.replace(":", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,16 +112,8 @@ class Run:
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Run:
         """The inverse of `content`; further keys are ignored."""
-        known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
-        known |= {
-            "split": Split(**content["split"]),
-            "model": Model(**content["model"]),
-            "recipe": Recipe(**content["recipe"]),
-            "hyperparameters": tuple(sorted(content["hyperparameters"].items())),
-            "parents": tuple(content["parents"]),
-            "shown": tuple(tuple(pair) for pair in content.get("shown", ())),
-        }
-        return cls(**known)
+        pairs = {"hyperparameters": sorted(content["hyperparameters"].items())}
+        return msgspec.convert({**content, **pairs}, cls)
 
     def document(self) -> dict[str, Any]:
         """`content` with the id and the label: what a record holds."""
@@ -128,7 +129,7 @@ class Run:
         """Readable prefix and hash of the content: `digits-resnet8-mpt-kl-s0-1f2e3d4c5b`."""
         name = {"old": "old", "reference": f"reference{self.index}", "candidate": self.method}[self.role]
         digest = hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
-        return f"{self.dataset}-{self.model.label}-{name}-s{self.seed}-{digest[:12]}"
+        return f"{self.dataset}-{self.model.file_label}-{name}-s{self.seed}-{digest[:12]}"
 
     @cached_property
     def label(self) -> str:
@@ -225,17 +226,6 @@ def expand(setting: Setting) -> tuple[Run, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What a Job needs of a machine; `minutes` is an estimate with a margin, for a scheduler's time limit."""
-
-    cpus: int
-    gpus: int
-    memory_gb: float
-    minutes: int
-    nodes: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """Runs that train in lockstep on one stream of batches, and the Jobs that must be done before."""
 
@@ -253,7 +243,7 @@ class Job:
             return self.runs[0].id
         first = self.runs[0]
         digest = hashlib.sha256("\n".join(sorted(run.id for run in self.runs)).encode()).hexdigest()
-        return f"{first.dataset}-{first.model.label}-cohort{len(self.runs)}-s{first.seed}-{digest[:12]}"
+        return f"{first.dataset}-{first.model.file_label}-cohort{len(self.runs)}-s{first.seed}-{digest[:12]}"
 
     @property
     def title(self) -> str:
@@ -262,9 +252,17 @@ class Job:
         what = first.label if len(self.runs) == 1 else f"{len(self.runs)} candidates"
         return f"{what} s{first.seed}"
 
+    @property
+    def ref(self) -> JobRef:
+        """What those need who run, watch and show it."""
+        runs = tuple(RunRef(id=run.id, parents=run.parents) for run in self.runs)
+        return JobRef(id=self.id, title=self.title, runs=runs, after=self.after)
+
     def document(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {
+            "id": self.id,
+            "title": self.title,
             "runs": [run.document() for run in self.runs],
             "after": list(self.after),
             "resources": asdict(self.resources),

@@ -1,4 +1,4 @@
-"""`python -m harness.sweep`: plan what is asked for, run what is missing, print the table."""
+"""`python -m harness.sweep`: plan what was asked for, run what is missing, print the table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich import box
 from rich.console import Console
@@ -15,17 +15,22 @@ from rich.table import Table
 from rich.text import Text
 
 from common import cli
+from common.extras import require_train
+from common.jobs import Resources
+from common.paths import RecordsFolder
 from harness import config, jobfile, resources
-from harness.config import Sweep, SweepConfig
+from harness.architectures import ARCHITECTURES
+from harness.config import Sweep
+from harness.dispatch.dispatcher import dispatch, has_gpus
 from harness.experiments import find
-from harness.plan import Job, Resources, Run, Setting, expand, group
-from loaders.datasets import DATASETS, require_files, train_count
-from results.board import comparisons
-from results.grid import show
+from harness.plan import Job, Role, Run, Setting, expand, group
+from harness.settings import Runtime, SweepConfig
+from loaders.datasets import DATASETS, PART_FOLDERS, require_files
+from results.comparisons import comparisons
 from results.leaderboard import tables
 from results.store import Store
+from results.tables import show
 from slurm import profile
-from slurm.dispatch import dispatch, has_gpus
 
 CTRL_C = 130
 
@@ -34,35 +39,35 @@ CTRL_C = 130
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when every run is done (or has diverged, which the table shows), 1 when some failed."""
     if cli.HELP_WORDS & set(argv):
-        config.print_help()
+        config.print_help(argv)
         return 0
     sweep = config.read(argv)
-    wishes = profile.load(sweep.config.profile, sweep.slurm)
-    asked, console = sweep.config, Console()
-    _require_folder(asked.runs)
-    store = Store(asked.runs)
+    asked, runtime, console = sweep.config, sweep.config.runtime, Console()
+    options = profile.load(asked.dispatch.profile, sweep.slurm, roles=get_args(Role), archs=ARCHITECTURES)
+    _require_folder(runtime.runs)
+    store = Store(runtime.runs)
     runs = list({run.id: run for setting in sweep.settings for run in expand(setting)}.values())
     done = {run.id for run in runs if store.read(run.id) is not None}
-    jobs = make_jobs([run for run in runs if run.id not in done], asked)
+    jobs = make_jobs([run for run in runs if run.id not in done], sweep)
     if asked.plan:
-        finished = make_jobs([run for run in runs if run.id in done], asked)
+        finished = make_jobs([run for run in runs if run.id in done], sweep)
         print_plan(jobs, finished, store, console)
         return 0
     interrupted = False
     if jobs:
-        how = execution(sweep)
-        _require_data(sweep.settings, how)
-        _require_writable(asked.runs)
+        require_train()
+        _require_data(sweep.settings, runtime)
+        _require_writable(runtime.runs)
         for job in jobs:
-            jobfile.write(job, how)
+            jobfile.write(job, runtime, sweep.images[job.runs[0].data].encoding)
         outcome = dispatch(
             jobs,
-            runs=asked.runs,
-            cluster=asked.cluster,
+            runs=runtime.runs,
+            cluster=asked.dispatch.cluster,
             console=console,
-            profile=wishes,
-            wait=asked.wait,
-            jobs_per_gpu=asked.jobs_per_gpu,
+            profile=options,
+            wait=asked.dispatch.wait,
+            jobs_per_gpu=asked.dispatch.jobs_per_gpu,
         )
         if outcome.detached:
             return 0
@@ -82,9 +87,9 @@ def _draw(asked: SweepConfig, store: Store, expected: Sequence[dict[str, Any]], 
     if name is None:
         return
     from results import paper_figures  # matplotlib, which tables do without
-    from results.style import save
+    from results.figure_style import save
 
-    folder = asked.runs / "figures"
+    folder = RecordsFolder(asked.runtime.runs).figures
     folder.mkdir(exist_ok=True)
     for number, comparison in enumerate(comparisons(store, expected), 1):
         made = getattr(paper_figures, name)(store, comparison)
@@ -92,9 +97,10 @@ def _draw(asked: SweepConfig, store: Store, expected: Sequence[dict[str, Any]], 
         console.print(f"{name}: {png} (and .svg)", highlight=False, soft_wrap=True)
 
 
-def make_jobs(runs: Sequence[Run], asked: SweepConfig) -> tuple[Job, ...]:
+def make_jobs(runs: Sequence[Run], sweep: Sweep) -> tuple[Job, ...]:
     """Jobs for these runs, with the resources that they need."""
-    gpu = asked.device == "cuda" or (asked.device == "auto" and has_gpus(asked.cluster))
+    device, asked = sweep.config.runtime.device, sweep.config.dispatch
+    gpu = device == "cuda" or (device == "auto" and has_gpus(asked.cluster))
 
     def cohort(run: Run) -> int:
         if asked.cohort != "auto":
@@ -102,9 +108,13 @@ def make_jobs(runs: Sequence[Run], asked: SweepConfig) -> tuple[Job, ...]:
         return resources.cohort_size(run, image_size=DATASETS[run.dataset].image_size, gpu=gpu)
 
     def needs(members: Sequence[Run]) -> Resources:
-        dataset = DATASETS[members[0].dataset]
-        samples = train_count(dataset, asked.data)
-        return resources.estimate(members, image_size=dataset.image_size, train_samples=samples, gpu=gpu)
+        first = members[0]
+        return resources.estimate(
+            members,
+            image_size=DATASETS[first.dataset].image_size,
+            train_samples=sweep.images[first.data].contents.train_samples,
+            gpu=gpu,
+        )
 
     return group(runs, cohort=cohort, resources=needs)
 
@@ -140,28 +150,7 @@ def _summed_up(titles: Sequence[str]) -> str:
     return ", ".join(titles) if len(titles) <= 2 else f"{titles[0]} and {len(titles) - 1} more"
 
 
-def execution(sweep: Sweep) -> jobfile.Execution:
-    """What of the settings a job must know to run, and no plan depends on."""
-    asked = sweep.config
-    runs = asked.runs.absolute()
-    return jobfile.Execution(
-        runs=str(runs),
-        encodings=sweep.encodings,
-        betons=str((asked.betons or runs / "betons").absolute()),
-        data=str(asked.data.absolute()) if asked.data else None,
-        download=asked.download,
-        weights=str(asked.weights.absolute()) if asked.weights else None,
-        device=asked.device,
-        loader="auto" if asked.loader == "torch" else asked.loader,
-        workers=asked.workers,
-        precision=asked.precision,
-        compile=asked.compile == "true",
-        deterministic=asked.deterministic,
-        sync_batchnorm=asked.sync_batchnorm,
-    )
-
-
-def _require_data(settings: Sequence[Setting], how: jobfile.Execution) -> None:
+def _require_data(settings: Sequence[Setting], runtime: Runtime) -> None:
     """Look for the images that a dataset does not bring, before anything is started.
 
     Raises:
@@ -169,21 +158,21 @@ def _require_data(settings: Sequence[Setting], how: jobfile.Execution) -> None:
     """
     for setting in settings:
         dataset = DATASETS[setting.dataset]
-        folder = Path(how.betons) / setting.data
-        built = all((folder / f"{part}.json").is_file() for part in ("train", "test"))
+        folder = runtime.betons_folder / setting.data
+        built = all((folder / f"{part}.json").is_file() for part in PART_FOLDERS)
         if built or not dataset.needs_data:
             continue
-        if how.data:
-            require_files(dataset, Path(how.data))
-        elif not how.download:
+        if runtime.data:
+            require_files(dataset, runtime.data)
+        elif not runtime.download:
             raise ValueError(
                 f"{setting.dataset} needs data=FOLDER with its files: {dataset.summary}; "
-                f"or betons in {folder}, which python -m loaders.build makes"
+                f"or betons in {folder.absolute()}, which python -m loaders.build makes"
             )
 
 
 def _require_folder(runs: Path) -> None:
-    """Refuse a path that leads through a file, before anything is looked for there.
+    """Refuse a path that leads through a file, before anything else is done.
 
     Raises:
         ValueError: in one line.
@@ -194,7 +183,7 @@ def _require_folder(runs: Path) -> None:
 
 
 def _require_writable(runs: Path) -> None:
-    """Make the folder of records and try it, before anything is started.
+    """Make the folder of records and write to it once, before anything is started.
 
     Raises:
         ValueError: it cannot be made or written, in one line.

@@ -1,4 +1,4 @@
-"""The torch feed: torchvision's transforms in a DataLoader's processes, the baseline to compare with."""
+"""The torch feed: torchvision's transforms in the processes of a DataLoader, the baseline to compare with."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from PIL import Image
 from torch.utils import data
 from torchvision.transforms import v2
 
+from loaders.batches import Batch, SelectionFeed, to_device
 from loaders.datasets import Dataset
-from loaders.feeds import Batch, Selection, SelectionFeed
 from loaders.kernels import DRAW_BOX, U64, sample_hash
 from loaders.layout import JPEG, Index
-from loaders.transfer import to_device
+from loaders.selection import Selection
 
 
 class TorchFeed(SelectionFeed):
-    """Batches from a plain DataLoader; its augmentation is torchvision's, and so are its pixels."""
+    """Batches from a plain DataLoader, with torchvision's augmentation and pixels."""
 
     def __init__(
         self, path: Path, dataset: Dataset, selection: Selection, *, device: torch.device, workers: int
@@ -46,7 +46,7 @@ class TorchFeed(SelectionFeed):
         try:
             yield to_device(batches, self._device)
         finally:
-            batches.close()  # and with it the processes
+            batches.close()  # ends the DataLoader's processes too
 
     def _batches(self, loader: data.DataLoader[tuple[torch.Tensor, int]]) -> Generator[Batch]:
         for images, samples in loader:
@@ -55,7 +55,7 @@ class TorchFeed(SelectionFeed):
 
 
 def transform(dataset: Dataset, *, train: bool) -> v2.Transform:
-    """The dataset's augmentation in torchvision's words, from a PIL image to uint8 [3, H, W]."""
+    """The dataset's augmentation as torchvision's transforms, from a PIL image to uint8 [3, H, W]."""
     augmentation, size = dataset.augmentation, dataset.image_size
     steps: list[v2.Transform] = []
     if augmentation.kind == "pad-crop" and train:
@@ -69,7 +69,7 @@ def transform(dataset: Dataset, *, train: bool) -> v2.Transform:
 
 
 class _Images(data.Dataset[tuple[torch.Tensor, int]]):
-    """One epoch's images, each with a seed of its own, so that the number of workers changes nothing."""
+    """One epoch's images. Each has its own seed, so that the number of workers changes nothing."""
 
     def __init__(self, path: Path, index: Index, steps: v2.Transform, key: int, epoch: int) -> None:
         self._path, self._index, self._steps = path, index, steps

@@ -1,6 +1,6 @@
-"""Write a dataset's betons ahead of time: `python -m loaders.build dataset=imagenet data=/path`.
+"""Write a dataset's betons ahead of time, for instance dataset=imagenet data=/path.
 
-A sweep builds what it misses by itself; this is for doing it where the cores are, once.
+A sweep builds what is missing by itself; this command does it ahead of time, where the cores are.
 """
 
 from __future__ import annotations
@@ -10,36 +10,36 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from common.cli import command, parse
-from common.text import nearest
-from harness.recipes import ARCHITECTURES
+from common import cli
+from common.registry import load_plugins
 from loaders.betons import Beton, Report, ensure_beton, file_digest
-from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, find
+from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, WriteMode, find
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
-    """Settings of a build; what is left out is the dataset's and the architecture's own."""
+    """Settings of a build; what is left out is the dataset's own."""
 
     dataset: str | None = None
-    """Which dataset; it has to be given."""
+    """Which dataset; it must be given."""
     data: Path | None = None
     """Folder of the dataset's own files, where it needs one."""
     download: bool = False
-    """Load missing data from the network (CIFAR)."""
+    """Download missing data (CIFAR)."""
     arch: str | None = None
-    """Architecture whose usual encoding to take (default: the dataset's)."""
+    """Architecture whose usual encoding to take, where the dataset has one for it (default: its own)."""
+    plugins: tuple[str, ...] = ()
+    """Your own modules that add datasets."""
     betons: Path = Path("runs/betons")
     """Folder of the betons."""
-    write_mode: Literal["raw", "jpg", "proportion"] | None = None
+    write_mode: WriteMode | None = None
     """Store pixels, JPEGs, or a share of the images as JPEG."""
     max_resolution: int | None = None
-    """Bound of the longer side in pixels; 0 keeps the size."""
+    """Bound on the longer side in pixels; 0 keeps the size."""
     jpeg_quality: int | None = None
     """Quality of the JPEGs, 1 to 100."""
     jpeg_share: float | None = None
@@ -47,12 +47,11 @@ class BuildConfig:
     workers: int | None = None
     """Processes that encode (default: the cores of this process)."""
     verify: bool = False
-    """Compare the whole of the files with their checksums, also where they were built before."""
+    """Compare whole files with their checksums, also those that were built before."""
 
     def __post_init__(self) -> None:
+        load_plugins(self.plugins, (DATASETS,))
         self.entry  # noqa: B018  # raises for one that does not exist
-        if self.arch is not None and self.arch not in ARCHITECTURES:
-            raise ValueError(f"unknown architecture '{self.arch}'{nearest(self.arch, ARCHITECTURES)}")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers={self.workers}: must be 1 or more")
 
@@ -75,10 +74,10 @@ class BuildConfig:
         )
 
 
-@command
+@cli.command
 def main(argv: Sequence[str]) -> int:
-    """Build the two parts of a dataset, and say what they hold."""
-    config = parse(BuildConfig, argv, prog="python -m loaders.build", description=__doc__ or "")
+    """Build both parts of a dataset, and print what they hold."""
+    config = cli.parse(BuildConfig, argv, prog="python -m loaders.build", description=__doc__ or "")
     console = Console(highlight=False)
     for part in PART_FOLDERS:
         with _progress(f"{config.dataset} {part}") as (report, waiting):
@@ -103,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
 
 @contextmanager
 def _progress(name: str) -> Iterator[tuple[Report, Callable[[], None]]]:
-    """A progress bar that appears with the first word of the builder, its own or that it waits."""
+    """A progress bar that appears with the first report: of images done, or of another process at work."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -115,7 +114,7 @@ def _progress(name: str) -> Iterator[tuple[Report, Callable[[], None]]]:
 
     def waiting() -> None:
         progress.start()
-        progress.update(task, description=f"{name}: another process builds it")
+        progress.update(task, description=f"{name}: another process is building it")
 
     try:
         yield report, waiting

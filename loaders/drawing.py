@@ -1,6 +1,6 @@
-"""Numba kernels that draw glyphs100: whole numbers only, so that the bytes are the same on every machine.
+"""Numba kernels that draw glyphs100, in integers only, so that the bytes are the same on every machine.
 
-An image is a dark ground, a few small characters as clutter, the light character in a random pose, two
+An image is a dark background, a few small characters as clutter, the light character in a random pose, two
 bars over parts of it, and a little noise. Lengths are in 1/256 pixel, outlines in the fonts' units.
 """
 
@@ -11,19 +11,18 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.compiled import Whole, kernel
-from loaders.kernels import U64, below, sample_hash
+from loaders.kernels import U64, Int, below, kernel, sample_hash
 
 SIDE: Final = 32
 ONE: Final = 256  # a pixel
 SCANLINES: Final = 4  # per pixel
-STEPS: Final = 4  # lines that stand for a curve
+STEPS: Final = 4  # lines per curve
 MOST_CROSSINGS: Final = 512
 
-# Ranges, both ends included. They make the difficulty: pose and size, parts that are hidden, and clutter.
-# Aim: the plain ResNet-18 of the CIFAR protocol errs on 20 to 40 % of the test images, and learns within a
-# tenth of its epochs. By benchmarks/glyphs.py (one seed) it errs on 33.6 % after its hundred epochs,
-# on 69.5 % after ten.
+# Ranges, both ends included. They set the difficulty: pose and size, hidden parts, clutter. They were chosen
+# so that the plain ResNet-18 of the CIFAR protocol misclassifies 20 to 40 % of the test images and starts to
+# learn within a tenth of its epochs. benchmarks/glyphs.py (one seed) gives 33.6 % after its hundred epochs
+# and 69.5 % after ten.
 SIZE: Final = (10 * ONE, 26 * ONE)  # longer side of the character's box
 STRETCH: Final = (180, 364)  # width against height, in 1/256
 TURN: Final = (-69, 69)  # tangent of half the angle, in 1/256: 30 degrees either way
@@ -36,14 +35,14 @@ BAR: Final = (3 * ONE, 9 * ONE)  # width of a bar
 DARK: Final = (10, 90)
 MIDDLE: Final = (70, 165)
 LIGHT: Final = (150, 255)
-NOISE: Final = 12  # either way
+NOISE: Final = 12  # plus or minus
 
 
 class Outlines(NamedTuple):
     """Every character of every face as quadratic curves.
 
-    Glyph g has the curves starts[g]..starts[g + 1] (x, y of start, control and end); boxes are their
-    centre's x and y and the longer side.
+    Glyph g has the curves starts[g]..starts[g + 1] (x, y of start, control and end). A box is its centre's x
+    and y and its longer side.
     """
 
     curves: NDArray[np.int64]
@@ -52,7 +51,7 @@ class Outlines(NamedTuple):
 
 
 class Dice(NamedTuple):
-    """The draws of one image: `counter` [1] counts them."""
+    """The random draws of one image, counted by `counter` [1]."""
 
     key: U64
     part: U64
@@ -61,15 +60,15 @@ class Dice(NamedTuple):
 
 
 @kernel
-def roll(dice: Dice, low: Whole, high: Whole) -> Whole:
-    """A whole number from `low` to `high`, both included."""
+def roll(dice: Dice, low: Int, high: Int) -> Int:
+    """A random integer from `low` to `high`, both included."""
     bits = sample_hash(dice.key, dice.part, dice.sample, dice.counter[0])
     dice.counter[0] += U64(1)
     return low + below(U64(bits), high - low + 1)
 
 
 @kernel
-def _fill(lines: NDArray[np.int64], count: Whole, cover: NDArray[np.int64]) -> None:
+def _fill(lines: NDArray[np.int64], count: Int, cover: NDArray[np.int64]) -> None:
     """Add the area inside the outline `lines` [count, 4] to `cover` [SIDE, SIDE], 256 for a whole pixel."""
     crossings = np.empty(MOST_CROSSINGS, np.int64)
     turns = np.empty(MOST_CROSSINGS, np.int64)
@@ -96,7 +95,7 @@ def _fill(lines: NDArray[np.int64], count: Whole, cover: NDArray[np.int64]) -> N
 
 
 @kernel
-def _span(row: NDArray[np.int64], left: Whole, right: Whole) -> None:
+def _span(row: NDArray[np.int64], left: Int, right: Int) -> None:
     left, right = max(0, left), min(SIDE * ONE, right)
     for x in range(left // ONE, (right + ONE - 1) // ONE):
         row[x] += (min(right, (x + 1) * ONE) - max(left, x * ONE)) // SCANLINES
@@ -113,7 +112,7 @@ def _paint(image: NDArray[np.int64], cover: NDArray[np.int64], colour: NDArray[n
 
 
 @kernel
-def _colour(dice: Dice, low: Whole, high: Whole) -> NDArray[np.int64]:
+def _colour(dice: Dice, low: Int, high: Int) -> NDArray[np.int64]:
     colour = np.empty(3, np.int64)
     for c in range(3):
         colour[c] = roll(dice, low, high)
@@ -123,15 +122,15 @@ def _colour(dice: Dice, low: Whole, high: Whole) -> NDArray[np.int64]:
 @kernel
 def _glyph(
     outlines: Outlines,
-    glyph: Whole,
-    size: Whole,
-    centre_x: Whole,
-    centre_y: Whole,
+    glyph: Int,
+    size: Int,
+    centre_x: Int,
+    centre_y: Int,
     dice: Dice,
     cover: NDArray[np.int64],
 ) -> None:
     """Add one character in a random pose to `cover`."""
-    # Rotation by the angle whose half has the tangent t: no sine, which differs between machines.
+    # Rotate by the angle whose half has the tangent t: a sine would differ between machines.
     t = roll(dice, TURN[0], TURN[1])
     norm = ONE * ONE + t * t
     cosine, sine = ONE * ONE - t * t, 2 * ONE * t
@@ -182,8 +181,8 @@ def _bar(dice: Dice, cover: NDArray[np.int64]) -> None:
 
 
 @kernel
-def _ground(dice: Dice, image: NDArray[np.int64]) -> None:
-    """A slope from one dark colour to another."""
+def _background(dice: Dice, image: NDArray[np.int64]) -> None:
+    """A gradient from one dark colour to another."""
     one, other = _colour(dice, DARK[0], DARK[1]), _colour(dice, DARK[0], DARK[1])
     across, down = roll(dice, -ONE, ONE), roll(dice, -ONE, ONE)
     for y in range(SIDE):
@@ -196,22 +195,22 @@ def _ground(dice: Dice, image: NDArray[np.int64]) -> None:
 @kernel
 def draw(
     outlines: Outlines,
-    characters: Whole,
-    character: Whole,
-    key: Whole,
-    part: Whole,
-    sample: Whole,
+    characters: Int,
+    character: Int,
+    key: Int,
+    part: Int,
+    sample: Int,
     out: NDArray[np.uint8],
 ) -> None:
     """Draw `sample`, an image of `character`, to `out` [SIDE, SIDE, 3].
 
-    Glyph f * `characters` + c of the outlines is the character c in the face f.
+    Glyph f * `characters` + c of the outlines is character c in face f.
     """
     dice = Dice(U64(key), U64(part), U64(sample), np.zeros(1, np.uint64))
     faces = (len(outlines.starts) - 1) // characters
     image = np.empty((SIDE, SIDE, 3), np.int64)
     cover = np.zeros((SIDE, SIDE), np.int64)
-    _ground(dice, image)
+    _background(dice, image)
     for _ in range(roll(dice, CLUTTER[0], CLUTTER[1])):
         glyph = roll(dice, 0, faces * characters - 1)
         size = roll(dice, CLUTTER_SIZE[0], CLUTTER_SIZE[1])

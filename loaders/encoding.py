@@ -1,18 +1,32 @@
-"""From pixels to the bytes that a beton stores."""
+"""From pixels to the bytes that a beton stores, in one process or several."""
 
 from __future__ import annotations
 
+import io
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from common.signals import when_parent_ends
 from loaders.datasets import Encoding
+from loaders.images import UnreadableError
 from loaders.kernels import U64, sample_hash
 from loaders.layout import JPEG, MAX_SIDE, RAW, StoredImage
-from loaders.sources import Source, UnreadableError
+from loaders.resize import shrink_by_area
+from loaders.sources import Source
 
 LARGEST_IMAGE = 1 << 26  # bytes, where nothing bounds the resolution
+CHUNK = 64  # images that a process encodes in one go
+SERIAL_BELOW = 2048  # so few images are not worth starting processes for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +38,61 @@ class Encoded:
     converted: str = ""
 
 
-def encode(source: Source, encoding: Encoding, index: int) -> Encoded:
-    """One image of a source as `encoding` wants it stored."""
+def encode_all(
+    source: Source, encoding: Encoding, workers: int | None = None, *, chunk: int = CHUNK
+) -> Generator[Encoded]:
+    """All samples of a source in order.
+
+    `workers` processes encode `chunk` images at a time. By default there are as many as there are cores, and
+    one where the images are few. Images that are quick to read are always encoded in this process.
+
+    Raises:
+        OSError: a process died.
+    """
+    total = len(source.labels)
+    if workers is None:
+        workers = 1 if total < SERIAL_BELOW else len(os.sched_getaffinity(0))
+    if workers == 1 or not source.parallel:
+        yield from (encode(source, encoding, index) for index in range(total))
+        return
+    # Spawned, never forked: this process may have threads (torch, numba), and a fork copies their locks.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(source, encoding))
     try:
-        picture = source.read(index)
+        pending: deque[Future[list[Encoded]]] = deque()
+        for start in range(0, total, chunk):
+            pending.append(pool.submit(_encode_chunk, range(start, min(start + chunk, total))))
+            if len(pending) > 4 * workers:  # not all at once: the results would fill the memory
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise OSError("a process that encodes images died, perhaps out of memory: try workers=1") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_work: tuple[Source, Encoding]  # of a worker process: sent to it once, not with every chunk
+
+
+def _start_worker(source: Source, encoding: Encoding) -> None:
+    global _work
+    _work = source, encoding
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    when_parent_ends(lambda: os._exit(1))  # a parent that is killed cannot shut its workers down
+
+
+def _encode_chunk(indices: range) -> list[Encoded]:
+    return [encode(*_work, index) for index in indices]
+
+
+def encode(source: Source, encoding: Encoding, index: int) -> Encoded:
+    """One image of a source, stored as `encoding` says."""
+    try:
+        image = source.read(index)
     except UnreadableError as error:
         return Encoded(image=None, problem=str(error))
-    pixels = shrink(picture.pixels, encoding.max_resolution)
+    pixels = shrink(image.pixels, encoding.max_resolution)
     height, width, channels = pixels.shape
     assert channels == 3
     as_jpeg = encoding.write_mode == "jpg" or (
@@ -41,34 +103,30 @@ def encode(source: Source, encoding: Encoding, index: int) -> Encoded:
     if max(height, width) > MAX_SIDE or len(data) > LARGEST_IMAGE:
         return Encoded(image=None, problem=f"sample {index}: {width}x{height} pixels; set max_resolution")
     stored = StoredImage(mode=JPEG if as_jpeg else RAW, height=height, width=width, data=data)
-    return Encoded(image=stored, converted=picture.converted)
+    return Encoded(image=stored, converted=image.converted)
 
 
 def shrink(pixels: NDArray[np.uint8], max_resolution: int) -> NDArray[np.uint8]:
-    """The image with its longer side at most `max_resolution` pixels, as FFCV's writer makes it."""
+    """The image with its longer side at most `max_resolution` pixels, resized as by FFCV's writer."""
     height, width, _ = pixels.shape
     ratio = max_resolution / max(height, width)
     if max_resolution == 0 or ratio >= 1:
         return pixels
-    import cv2
-
-    size = (max(1, int(ratio * width)), max(1, int(ratio * height)))
-    shrunk: NDArray[np.uint8] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    shrunk = np.empty((max(1, int(ratio * height)), max(1, int(ratio * width)), 3), np.uint8)
+    shrink_by_area(np.ascontiguousarray(pixels), shrunk)
     return shrunk
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """A JPEG with a restart marker at every MCU: `loaders.jpeg` can decode parts of it."""
-    import cv2
-
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
-    made, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    assert made
-    return data.tobytes()
+    """A JPEG with a restart marker after every MCU, of which `loaders.jpeg` can decode parts."""
+    data = io.BytesIO()
+    image = Image.fromarray(pixels)
+    image.save(data, "JPEG", quality=quality, subsampling="4:2:0", restart_marker_blocks=1)
+    return data.getvalue()
 
 
 def largest_bytes(source: Source, encoding: Encoding) -> int:
-    """A bound of the bytes of one stored image."""
+    """An upper bound of the bytes of one stored image."""
     if encoding.max_resolution:
         return 4 * encoding.max_resolution**2
     return source.largest or LARGEST_IMAGE

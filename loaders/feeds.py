@@ -1,110 +1,26 @@
-"""Feeds: the same batches for the same (key, epoch), whichever feed, however many workers."""
+"""Opening a feed: whichever kind and however many workers, (key, epoch) gives the same batches."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import sys
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loaders.batches import Feed
 from loaders.betons import Beton
-from loaders.datasets import Dataset
-from loaders.kernels import epoch_order
-from loaders.layout import Index, read_index
+from loaders.datasets import Dataset, Loader
+from loaders.layout import Index
+from loaders.resident import ResidentFeed
+from loaders.selection import Selection, select
+from loaders.stream import PrefetchReader, Reader, StreamFeed
 
-Kind = Literal["auto", "stream", "resident", "torch"]
+Kind = Loader
 RESIDENT_SHARE = 0.1  # of the memory: several jobs may share it
 RESIDENT_READ = 1024  # images read at a time
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Images uint8 [B, H, W, 3], targets int64 [B] and sample indices int64 [B], on the feed's device."""
-
-    images: torch.Tensor
-    targets: torch.Tensor
-    indices: torch.Tensor
-
-    @property
-    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """All three."""
-        return self.images, self.targets, self.indices
-
-
-class Feed(Protocol):
-    """Batches of one part of a dataset."""
-
-    @property
-    def samples(self) -> int:
-        """How many samples an epoch draws from."""
-
-    @property
-    def batches(self) -> int:
-        """How many batches an epoch has."""
-
-    def epoch(self, key: int, epoch: int, start: int = 0) -> AbstractContextManager[Iterator[Batch]]:
-        """The batches of one epoch from number `start` on; left early, nothing stays behind.
-
-        In training the last partial batch is dropped and (key, epoch) decides order and augmentation; in
-        evaluation every sample comes once, in order, as it is.
-        """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which samples of a beton a feed yields, in which batches, under which targets."""
-
-    index: Index
-    samples: NDArray[np.int64]
-    """Sample numbers, ascending."""
-    ranks: NDArray[np.int64]
-    """Target of each class; -1 for a class that does not take part."""
-    train: bool
-    batch_size: int
-    """Of this process: the whole batch, or its equal part of it."""
-    shard: tuple[int, int] = (0, 1)
-    """Which part of every training batch, of how many."""
-
-    @property
-    def batches(self) -> int:
-        """How many batches an epoch has."""
-        whole, rest = divmod(len(self.samples), self.batch_size * self.shard[1])
-        return whole + (rest > 0 and not self.train)
-
-    def order(self, key: int, epoch: int, start: int = 0) -> NDArray[np.int64]:
-        """The epoch's samples from batch `start` on, this process's part of each batch."""
-        part, parts = self.shard
-        order = epoch_order(key, epoch, self.samples) if self.train else self.samples
-        order = order[start * self.batch_size * parts : self.batches * self.batch_size * parts]
-        if parts == 1:
-            return order
-        return np.ascontiguousarray(order.reshape(-1, parts, self.batch_size)[:, part]).reshape(-1)
-
-    def targets(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Targets of `samples`."""
-        targets: NDArray[np.int64] = self.ranks[self.index.labels[samples]]
-        return targets
-
-
-class SelectionFeed:
-    """What the feeds of a Selection have in common: how long an epoch is."""
-
-    _selection: Selection
-
-    @property
-    def samples(self) -> int:
-        """How many samples an epoch draws from."""
-        return len(self._selection.samples)
-
-    @property
-    def batches(self) -> int:
-        """How many batches an epoch has."""
-        return self._selection.batches
 
 
 def open_feed(
@@ -119,22 +35,24 @@ def open_feed(
     workers: int | None = None,
     kind: Kind = "auto",
     shard: tuple[int, int] = (0, 1),
+    reader: type[Reader] | None = None,
 ) -> Feed:
     """Open a feed on a beton.
 
     Args:
-        beton: what `ensure_beton` gave.
+        beton: as returned by `ensure_beton`.
         dataset: its entry.
-        train: augmented and in random order, without the last partial batch; else in order and complete.
+        train: augmented, in random order and without the last partial batch; otherwise in order and complete.
         batch_size: samples in a batch.
-        subset: the sample numbers that take part; all by default.
+        subset: sample numbers that take part; all by default.
         ranks: target of each class (its position in the class order); its number by default.
         device: where the batches lie.
-        workers: threads that decode; by default, and at most, the cores this process was given.
-        shard: of processes that train together, this one and their number: it gets its equal part of every
-            training batch. Evaluation is divided by `subset`.
+        workers: threads that decode; at most, and by default, the cores that this process may use.
+        shard: this process's number and the number of processes that train together: each gets an equal part
+            of every training batch. Evaluation is divided by `subset`.
         kind: `stream` decodes from the file, `resident` keeps all images on the device, `torch` is the
-            plain DataLoader to compare with; `auto` takes `resident` where the images fit.
+            plain DataLoader to compare with. `auto` is `resident` where the images fit, else `stream`.
+        reader: what reads the file; by default FFCV, where it is installed. The batches are the same.
 
     Raises:
         ValueError: fewer samples than a batch, or images that the dataset's augmentation cannot take.
@@ -144,24 +62,42 @@ def open_feed(
     if dataset.augmentation.kind == "pad-crop" and not index.uniform:
         raise ValueError(f"{beton.path}: {dataset.name} needs raw images of one size")
     if kind == "torch":
-        from loaders.baseline import TorchFeed
+        from loaders.baseline import TorchFeed  # torchvision's transforms take most of a second to import
 
         return TorchFeed(beton.path, dataset, selection, device=where, workers=threads)
-    from loaders.stream import StreamFeed  # imports FFCV: a second that the others need not pay
+    read_by = reader or available_reader()
+
+    def stream(chosen: Selection, to: torch.device) -> StreamFeed:
+        return StreamFeed(beton.path, dataset, chosen, device=to, workers=threads, reader=read_by)
 
     if kind == "stream" or (kind == "auto" and not _fits(dataset, index, where)):
-        return StreamFeed(beton.path, dataset, selection, device=where, workers=threads)
+        return stream(selection, where)
     if dataset.augmentation.kind != "pad-crop":
         raise ValueError(f"loader=resident: {dataset.name} has images of many sizes (use loader=stream)")
-    from loaders.resident import ResidentFeed
+    images = stream(select(beton, False, RESIDENT_READ, None, None), torch.device("cpu"))
+    return ResidentFeed(images, dataset.augmentation, selection, where)
 
-    everything = select(beton, False, RESIDENT_READ, None, None)
-    read = StreamFeed(beton.path, dataset, everything, device=torch.device("cpu"), workers=threads)
-    return ResidentFeed(read, dataset.augmentation, selection, where)
+
+@cache
+def available_reader() -> type[Reader]:
+    """FFCV where it can be imported; otherwise our own, and one line on stderr, once a process, says why."""
+    try:
+        from loaders.ffcv_reader import FfcvReader  # takes a second, and the torch feed does not need it
+    except (ImportError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        print(f"FFCV is not available ({reason}): the same batches are read without it", file=sys.stderr)
+        return PrefetchReader
+    return FfcvReader
+
+
+def available_workers(asked: int | None) -> int:
+    """`asked`, or the number of cores that this process may use, whichever is smaller; at least one."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(asked or cores, cores))
 
 
 def _fits(dataset: Dataset, index: Index, device: torch.device) -> bool:
-    """Whether the images are of one size and take a small part of the device's memory."""
+    """Whether the images have one size and take a small part of the device's memory."""
     if dataset.augmentation.kind != "pad-crop":
         return False
     if device.type == "cuda":
@@ -169,47 +105,3 @@ def _fits(dataset: Dataset, index: Index, device: torch.device) -> bool:
     else:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(index.sizes.sum()) < RESIDENT_SHARE * memory
-
-
-def available_workers(asked: int | None) -> int:
-    """`asked`, or as many as there are cores for this process, whichever is smaller; at least one."""
-    cores = len(os.sched_getaffinity(0))
-    return max(1, min(asked or cores, cores))
-
-
-def select(
-    beton: Beton,
-    train: bool,
-    batch_size: int,
-    subset: NDArray[np.int64] | None,
-    ranks: NDArray[np.int64] | None,
-    shard: tuple[int, int] = (0, 1),
-) -> Selection:
-    """What `open_feed` is asked for, checked against the beton.
-
-    Raises:
-        ValueError: fewer samples than a batch, or a batch that the processes cannot share equally.
-    """
-    parts = shard[1] if train else 1
-    if batch_size % parts:
-        raise ValueError(f"batch_size={batch_size}: {parts} processes cannot share it equally")
-    index = read_index(beton.path)
-    samples = np.arange(len(index), dtype=np.int64) if subset is None else np.unique(subset).astype(np.int64)
-    if ranks is None:
-        ranks = np.arange(len(beton.manifest.classes), dtype=np.int64)
-    assert batch_size > 0
-    assert len(ranks) == len(beton.manifest.classes)
-    assert len(samples)
-    assert samples[0] >= 0
-    assert samples[-1] < len(index)
-    assert (ranks[index.labels[samples]] >= 0).all(), "a sample of a class without a rank"
-    if train and len(samples) < batch_size:
-        raise ValueError(f"batch_size={batch_size}: {beton.path} has {len(samples)} samples to train on")
-    return Selection(
-        index=index,
-        samples=samples,
-        ranks=np.asarray(ranks, np.int64),
-        train=train,
-        batch_size=batch_size // parts,
-        shard=shard if train else (0, 1),
-    )

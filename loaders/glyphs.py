@@ -1,10 +1,10 @@
-"""glyphs100: a benchmark the shape of CIFAR-100 that needs no download.
+"""glyphs100: a dataset in the shape of CIFAR-100 that needs no download.
 
-It is for running the paper's protocol at full scale where CIFAR-100 cannot be had: 100 classes, 50,000
-training and 10,000 test images of 32x32 RGB. Each shows a character, in one of the twelve DejaVu faces that
-matplotlib ships, in a random pose and colour, partly behind two bars, among smaller characters. The
-protocol's plain ResNet-18 errs on a third of the test images (benchmarks/glyphs.py). It says nothing about
-natural images, and its numbers compare with nobody else's.
+It runs the paper's protocol at full scale where CIFAR-100 is not available: 100 classes, 50,000 training and
+10,000 test images of 32x32 RGB pixels. Each shows a character in one of the twelve DejaVu faces that
+matplotlib ships, in a random pose and colour, partly behind two bars and among smaller characters. The
+protocol's plain ResNet-18 misclassifies a third of the test images (benchmarks/glyphs.py). Its numbers say
+nothing about natural images and cannot be compared with those of other datasets.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 
 from loaders.datasets import Part
 from loaders.drawing import SIDE, Outlines, draw
-from loaders.sources import Picture
+from loaders.images import RgbImage
 
-# Of 451 letters that all twelve faces have, those least alike: from the pair whose blurred pictures agree
-# most, of equal size, shifted or mirrored, one was dropped, until a hundred were left.
+# The hundred least similar of the 451 letters that all twelve faces have: one letter of the most similar pair
+# (blurred, of equal size, shifted or mirrored) was dropped until a hundred were left.
 CHARACTERS = (
     "24579BGKLMNPTVWbejkmrxyæƜƣƷȜɁʁʇʉʍʤʦʧʪʫʬʭΔΞΣΨΩαβζλνχωϘϞϟϠϻЉЋЙЫжлчъюёђѓћќӌԴԷԸԹԻԽԾԿՀՁՃՆՊՎՖխպջֆბორტუფქღჰ"
 )
@@ -36,7 +36,7 @@ OUTLINES_SHA256 = "b887cc70799097dc6a723c8968f828fa0e9c1d5cdff4e1986e795ff0b9abb
 
 
 class GlyphSource:
-    """One part of glyphs100, drawn image by image; a function of the version, the part and the number."""
+    """One part of glyphs100. An image is a function of the version, the part and the sample number."""
 
     parallel = True
     largest: int | None = 3 * SIDE * SIDE
@@ -46,12 +46,12 @@ class GlyphSource:
         self.labels = np.arange(samples, dtype=np.int64) % len(CHARACTERS)
         self._version, self._part = version, ("train", "test").index(part)
 
-    def read(self, index: int) -> Picture:
+    def read(self, index: int) -> RgbImage:
         """One sample's image."""
         out = np.empty((SIDE, SIDE, 3), np.uint8)
         label = int(self.labels[index])
         draw(load_outlines(), len(CHARACTERS), label, self._version, self._part, index, out)
-        return Picture(pixels=out)
+        return RgbImage(pixels=out)
 
 
 @cache
@@ -59,7 +59,7 @@ def load_outlines() -> Outlines:
     """The characters' outlines in all faces.
 
     Raises:
-        ValueError: these are not the fonts that glyphs100 is made of.
+        ValueError: matplotlib brings other fonts than those of glyphs100.
     """
     import matplotlib
     from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
@@ -84,14 +84,14 @@ def load_outlines() -> Outlines:
     digest = hashlib.sha256(b"".join(array.astype("<i8").tobytes() for array in outlines)).hexdigest()
     if digest != OUTLINES_SHA256:
         raise ValueError(
-            "glyphs100 is drawn with DejaVu 2.37, and matplotlib's fonts here are others: "
-            "install a matplotlib that ships it (3.0 or newer does)"
+            "glyphs100 is drawn with DejaVu 2.37, which this matplotlib does not ship: "
+            "install matplotlib 3.0 or newer"
         )
     return outlines
 
 
 def _curves(points: Any, ends: Any, flags: Any) -> list[tuple[int, ...]]:
-    """TrueType contours as quadratic curves: between two control points there is an implied point."""
+    """TrueType contours as quadratic curves, with the points that two consecutive control points imply."""
     curves: list[tuple[int, ...]] = []
     start = 0
     for end in ends:
@@ -100,7 +100,7 @@ def _curves(points: Any, ends: Any, flags: Any) -> list[tuple[int, ...]]:
         full = []
         for (x, y, on), (next_x, next_y, next_on) in zip(contour, contour[1:] + contour[:1], strict=True):
             full.append((x, y, on))
-            if on == next_on:  # the middle: a point on the outline, or a straight line's control point
+            if on == next_on:  # a midpoint: on the outline, or the control point of a straight line
                 full.append(((x + next_x) // 2, (y + next_y) // 2, not on))
         first = next(i for i, (_, _, on) in enumerate(full) if on)
         full = full[first:] + full[:first] + full[first : first + 1]

@@ -1,101 +1,56 @@
 """Parts of a JPEG, decoded by libjpeg-turbo without reading the rest of it.
 
-Our betons hold JPEGs with a restart marker after every block row and column (an MCU of 8 or 16 pixels):
-about five per cent more bytes, and every MCU can be found without decoding those before it. A smaller JPEG
-with just the MCUs under a box is put together from them, and libjpeg-turbo decodes that. Inside the box
-its pixels are exactly those of the whole image.
+Our betons hold JPEGs with a restart marker after every MCU (a block of 8 or 16 pixels a side). They are about
+five per cent larger, but every MCU can be found without decoding those before it. The MCUs under a box make a
+smaller JPEG, and libjpeg-turbo decodes that. Inside the box its pixels are exactly those of the whole image.
 """
 
 from __future__ import annotations
 
-import ctypes
-import threading
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from llvmlite import binding  # type: ignore[import-untyped]
-from numba import types
+import simplejpeg
 from numpy.typing import NDArray
 
-from loaders.compiled import Whole, kernel
-from loaders.kernels import U64
+from loaders.kernels import U64, Int, kernel
 
-LIBRARY = "libturbojpeg.so.0"
 STRIDE: Final = U64(32)
-HEADROOM = 1024  # bytes that a part's header may need beyond the original's: none, and the end marker
+HEADROOM = 1024  # bytes that a part may need beyond the original
 
 _SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
 _SOF_BASELINE = 0xC0
 _RST_FIRST, _RST_LAST = 0xD0, 0xD7
-_RGB, _FLAGS = 0, 0  # TJPF_RGB; accurate DCT, smooth chroma
+
+Box = tuple[Int, Int, Int, Int]
 
 
-def _load() -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(LIBRARY)
-    except OSError as error:
-        raise OSError(
-            f"{LIBRARY} is missing: install libturbojpeg0 (Debian, Ubuntu) or libjpeg-turbo (conda-forge)"
-        ) from error
-    library.tjInitDecompress.restype = ctypes.c_void_p
-    binding.load_library_permanently(library._name)  # for numba, which finds it by the function's name
-    return library
+def decode(jpeg: NDArray[np.uint8], height: int, width: int, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Decode a JPEG into the first bytes of `memory`; its pixels, a view [height, width, 3].
 
-
-_library = _load()
-_tj_decompress: Any = types.ExternalFunction(
-    "tjDecompress2",
-    types.int32(
-        types.uintp,  # handle
-        types.uintp,  # JPEG
-        types.uintp,  # its size
-        types.uintp,  # pixels
-        types.int32,  # width
-        types.int32,  # bytes a row; 0: width * 3
-        types.int32,  # height
-        types.int32,  # pixel format
-        types.int32,  # flags
-    ),
-)
-_handles = threading.local()
-
-Box = tuple[Whole, Whole, Whole, Whole]
-
-
-class _Handle:
-    """A decompressor that goes when its thread goes."""
-
-    def __init__(self) -> None:
-        self.address: int = _library.tjInitDecompress()
-        self._destroy = _library.tjDestroy  # kept: at exit the module's own names go before its objects
-        assert self.address
-
-    def __del__(self) -> None:
-        self._destroy(ctypes.c_void_p(self.address))
-
-
-def decoder_handle() -> int:
-    """Address of this thread's decompressor; libjpeg-turbo's are not shared between threads."""
-    if not hasattr(_handles, "own"):
-        _handles.own = _Handle()
-    address: int = _handles.own.address
-    return address
+    Raises:
+        ValueError: damaged, or of another size.
+    """
+    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(jpeg, "RGB", buffer=memory)
+    if pixels.shape != (height, width, 3):
+        raise ValueError(f"{pixels.shape[1]}x{pixels.shape[0]} pixels instead of {width}x{height}")
+    return pixels
 
 
 @kernel
-def _u16(data: NDArray[np.uint8], at: Whole) -> Whole:
+def _u16(data: NDArray[np.uint8], at: Int) -> Int:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
 @kernel
-def _put_u16(data: NDArray[np.uint8], at: Whole, value: Whole) -> None:
+def _put_u16(data: NDArray[np.uint8], at: Int, value: Int) -> None:
     data[at] = value >> 8
     data[at + 1] = value & 255
 
 
 @kernel
-def _find_header(jpeg: NDArray[np.uint8]) -> tuple[Whole, Whole, Whole]:
-    """Where the frame header, the scan's data and the restart interval are; 0 for what is not there."""
+def _find_header(jpeg: NDArray[np.uint8]) -> tuple[Int, Int, Int]:
+    """Positions of frame header and scan data, and the restart interval; 0 for what is missing."""
     frame, interval, at = 0, 0, 2
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
@@ -111,8 +66,8 @@ def _find_header(jpeg: NDArray[np.uint8]) -> tuple[Whole, Whole, Whole]:
 
 
 @kernel
-def _next_marker(jpeg: NDArray[np.uint8], start: Whole) -> Whole:
-    """Where the first marker from `start` on is, or the last byte's place: 32 bytes a look, then one."""
+def _next_marker(jpeg: NDArray[np.uint8], start: Int) -> Int:
+    """Position of the first marker from `start` on, or of the last byte; looks at 32 bytes at a time."""
     i, end, one = U64(start), U64(len(jpeg) - 1), U64(1)
     while i < end:
         if i + STRIDE <= end:
@@ -133,13 +88,16 @@ def _next_marker(jpeg: NDArray[np.uint8], start: Whole) -> Whole:
 @kernel
 def _copy_mcus(
     jpeg: NDArray[np.uint8],
-    start: Whole,
-    across: Whole,
+    start: Int,
+    across: Int,
     box: Box,
     part: NDArray[np.uint8],
-    at: Whole,
-) -> Whole:
-    """Copy the MCUs of rows box[0]..box[1] and columns box[2]..box[3]; where they end, or 0 if too early."""
+    at: Int,
+) -> Int:
+    """Copy the MCUs of rows box[0]..box[1] and columns box[2]..box[3] to `part` from `at` on.
+
+    Returns where the copy ends, or 0 if the scan ends before the box.
+    """
     first_row, last_row, first_column, last_column = box
     row, column, restarts = 0, 0, 0
     i, end = start, len(jpeg) - 1
@@ -171,12 +129,12 @@ def _copy_mcus(
 
 @kernel
 def cut(
-    jpeg: NDArray[np.uint8], top: Whole, bottom: Whole, left: Whole, right: Whole, part: NDArray[np.uint8]
-) -> tuple[Whole, Whole, Whole, Whole, Whole]:
-    """Put the JPEG of the MCUs under rows top..bottom and columns left..right together in `part`.
+    jpeg: NDArray[np.uint8], top: Int, bottom: Int, left: Int, right: Int, part: NDArray[np.uint8]
+) -> tuple[Int, Int, Int, Int, Int]:
+    """Write a JPEG of the MCUs under rows top..bottom and columns left..right to `part`.
 
-    Returns its bytes, the row and column of the image where it starts, its height and its width; bytes are
-    0 where the JPEG cannot be cut (no restart marker at every MCU), and then it has to be decoded whole.
+    Returns its size in bytes, the image's row and column where it starts, its height and its width. The size
+    is 0 if the JPEG cannot be cut, because it has no restart marker after every MCU: decode it in full.
     """
     frame, scan, interval = _find_header(jpeg)
     if frame == 0 or interval != 1 or jpeg[frame + 5] != 3:
@@ -184,9 +142,9 @@ def cut(
     height, width = _u16(jpeg, frame + 1), _u16(jpeg, frame + 3)
     side_x, side_y = 8 * np.int64(jpeg[frame + 7] >> 4), 8 * np.int64(jpeg[frame + 7] & 15)
     across, down = -(-width // side_x), -(-height // side_y)
-    # One pixel more on each side: chroma is interpolated between neighbouring MCUs.
+    # One more pixel on each side: chroma is interpolated between neighbouring MCUs.
     first_row, last_row = max(0, top - 1) // side_y, min(down, bottom // side_y + 1)
-    # And never so narrow a part that libjpeg-turbo would not interpolate at all: two columns of chroma.
+    # libjpeg-turbo does not interpolate chroma of one or two columns: never make so narrow a part.
     first_column = max(0, min(left - 1, width - 5)) // side_x
     last_column = min(across, right // side_x + 1)
     part[:scan] = jpeg[:scan]
@@ -197,17 +155,3 @@ def cut(
     _put_u16(part, frame + 1, part_height)
     _put_u16(part, frame + 3, part_width)
     return size, y, x, part_height, part_width
-
-
-@kernel
-def decode(
-    jpeg: NDArray[np.uint8],
-    size: Whole,
-    height: Whole,
-    width: Whole,
-    pixels: NDArray[np.uint8],
-    handle: Whole,
-) -> bool:
-    """Decode the first `size` bytes of `jpeg` to `pixels` [height * width * 3]; whether that went well."""
-    code = _tj_decompress(handle, jpeg.ctypes.data, size, pixels.ctypes.data, width, 0, height, _RGB, _FLAGS)
-    return bool(code == 0)

@@ -1,19 +1,26 @@
-"""Numba kernels: the counter-based generator, and crop and flip without a copy between.
+"""Numba kernels: how they are compiled, the random draws of every sample, and crop and flip in one pass.
 
-Every random choice is `sample_hash(key, epoch, sample, draw)`: no state, so that neither the order of
-the batches, nor the number of workers, nor an interruption can change a pixel. All kernels release the
-GIL and are compiled once per machine.
+Every random choice is `sample_hash(key, epoch, sample, draw)`, a hash without state: neither the order of
+the batches, nor the number of workers, nor an interruption can change a pixel. All kernels release the GIL
+and are compiled once per machine.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.compiled import Whole, kernel
-
+Function = TypeVar("Function", bound=Callable[..., Any])
+Int = Any
+"""An integer inside a kernel: an int for Python, an int64 for numba."""
 U64 = np.uint64
 
 # What each draw of a sample decides.
@@ -21,7 +28,7 @@ DRAW_ORDER: Final = U64(0)
 DRAW_TOP: Final = U64(1)
 DRAW_LEFT: Final = U64(2)
 DRAW_FLIP: Final = U64(3)
-DRAW_BOX: Final = U64(8)  # and the following
+DRAW_BOX: Final = U64(8)  # and those after it
 
 _ONE: Final = U64(1)
 _TWO: Final = U64(2)
@@ -29,6 +36,37 @@ _GAMMA: Final = U64(0x9E3779B97F4A7C15)
 _MIX_1: Final = U64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = U64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32, _S63 = U64(27), U64(30), U64(31), U64(32), U64(63)
+
+_config: Any = numba.config
+
+
+def kernel(function: Function) -> Function:
+    """Compile `function` on its first call, without the GIL, and cache the machine code on disk.
+
+    numba invalidates its cache only when the function's own file changes, and would keep code that it inlined
+    from another file. So the cache folder is named after the content of all files with kernels.
+    """
+    compiled: Any = numba.njit(nogil=True)(function)
+    before, _config.CACHE_DIR = _config.CACHE_DIR, _cache_folder()
+    try:
+        compiled.enable_caching()
+    finally:
+        _config.CACHE_DIR = before
+    result: Function = compiled
+    return result
+
+
+@cache
+def _cache_folder() -> str:
+    here = Path(__file__).parent
+    sources = [path.read_bytes() for path in sorted(here.glob("*.py"))]
+    digest = hashlib.sha256(b"".join(source for source in sources if b"@kernel" in source))
+    name = f"kernels-{digest.hexdigest()[:12]}"
+    if _config.CACHE_DIR:
+        return str(Path(_config.CACHE_DIR) / name)
+    if os.access(here, os.W_OK):
+        return str(here / "__pycache__" / name)
+    return str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "negative-flips" / name)
 
 
 @kernel
@@ -49,14 +87,14 @@ def sample_hash(key: U64, epoch: U64, sample: U64, draw: U64) -> U64:
 
 
 @kernel
-def below(bits: U64, bound: Whole) -> Whole:
-    """A whole number in [0, bound) from 64 random bits, for bounds below 2^32."""
+def below(bits: U64, bound: Int) -> Int:
+    """An integer in [0, bound) from 64 random bits, for bounds below 2^32."""
     return np.int64(((bits >> _S32) * U64(bound)) >> _S32)
 
 
 @kernel
 def order_hashes(key: U64, epoch: U64, samples: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The hash by which each of `samples` takes its place in the epoch."""
+    """The hash of each of `samples`; the epoch visits them in the order of their hashes."""
     hashes = np.empty(len(samples), dtype=np.uint64)
     for i in range(len(samples)):
         hashes[i] = sample_hash(key, epoch, U64(samples[i]), DRAW_ORDER)
@@ -71,7 +109,7 @@ def epoch_order(key: int, epoch: int, samples: NDArray[np.int64]) -> NDArray[np.
 
 @kernel
 def crop_and_flip(
-    key: U64, epoch: U64, samples: NDArray[np.int64], pad: Whole, flip: bool
+    key: U64, epoch: U64, samples: NDArray[np.int64], pad: Int, flip: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """For each sample the crop's top and left in the padded image (0..2 pad) and whether it is flipped."""
     tops = np.empty(len(samples), dtype=np.int64)
@@ -86,9 +124,7 @@ def crop_and_flip(
 
 
 @kernel
-def shift_image(
-    pixels: NDArray[np.uint8], top: Whole, left: Whole, flip: bool, out: NDArray[np.uint8]
-) -> None:
+def shift_image(pixels: NDArray[np.uint8], top: Int, left: Int, flip: bool, out: NDArray[np.uint8]) -> None:
     """Write `pixels` [H * W * 3], shifted by (-top, -left) over black, then mirrored, to `out` [H, W, 3]."""
     height, width, _ = out.shape
     first, last = max(0, -left), min(width, width - left)  # columns of the crop that the image covers
@@ -99,7 +135,7 @@ def shift_image(
         return
     three, count = U64(3), U64(last - first)
     for y in range(max(0, -top), min(height, height - top)):
-        # Unsigned: numba then leaves out what lets an index count from the end, and the loops become vectors.
+        # Unsigned indices need no code for counting from the end, so the loops are vectorised.
         source = U64(((y + top) * width + left + first) * 3)
         if flip:
             to = U64((y * width + width - 1 - first) * 3)
@@ -119,13 +155,13 @@ def pad_crop_flip(
     samples: NDArray[np.int64],
     key: U64,
     epoch: U64,
-    pad: Whole,
+    pad: Int,
     flip: bool,
     out: NDArray[np.uint8],
 ) -> None:
     """Gather, pad, crop and flip raw images in one pass.
 
-    `data` holds the images' bytes, sample `s` from `starts[s]` on; `out` [B, H, W, 3] takes `samples` [B].
+    `data` holds the bytes of sample `s` from `starts[s]` on. `samples` [B] go to `out` [B, H, W, 3].
     """
     size = out.shape[1] * out.shape[2] * 3
     tops, lefts, flips = crop_and_flip(key, epoch, samples, pad, flip)
@@ -138,7 +174,7 @@ def pad_crop_flip(
 def gather(
     data: NDArray[np.uint8], starts: NDArray[np.int64], samples: NDArray[np.int64], out: NDArray[np.uint8]
 ) -> None:
-    """Copy raw images as they are: `out` [B, H, W, 3] takes `samples` [B]."""
+    """Copy the raw images of `samples` [B] to `out` [B, H, W, 3]."""
     size = out.shape[1] * out.shape[2] * 3
     for i in range(len(samples)):
         start = starts[samples[i]]

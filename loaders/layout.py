@@ -1,8 +1,8 @@
-"""The beton file format (FFCV's version 2) with one RGB image and one label a sample.
+"""The beton file format (version 2 of FFCV's), with one RGB image and one label per sample.
 
-Written here rather than by FFCV's writer: its pages land in the order in which its processes finish, so
-that no two builds are alike; a worker that dies leaves it waiting for ever; and a full disk is noticed by
-nobody. Files are little-endian: header, field descriptors, metadata, pages with the images, allocation table.
+FFCV's own writer is not used. It writes pages in the order in which its processes finish, so that no two
+builds are alike; it waits for ever for a worker that died; and it does not notice a full disk. Files are
+little-endian: header, field descriptors, metadata, pages with the images, allocation table.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ INDEX_START = HEADER.itemsize + len(FIELDS) * FIELD.itemsize
 
 @dataclass(frozen=True, kw_only=True)
 class StoredImage:
-    """One image as it lies in the file: `data` is a JPEG or height * width * 3 bytes, after `mode`."""
+    """One image as it lies in the file: `data` is a JPEG, or height * width * 3 bytes if `mode` is RAW."""
 
     mode: int
     height: int
@@ -49,10 +49,10 @@ class StoredImage:
 
 
 class BetonWriter:
-    """Writes images in sample order, one after the other; `finish` writes what makes the file readable."""
+    """Writes images in sample order; `finish` writes the index, without which the file is not readable."""
 
     def __init__(self, file: BinaryIO, *, most: int, largest: int) -> None:
-        """`file` is empty and seekable; there will be `most` images or fewer, of `largest` bytes or fewer."""
+        """`file` is empty and seekable. At most `most` images follow, of at most `largest` bytes each."""
         self._file = file
         self._page = MIN_PAGE
         while self._page < largest:
@@ -64,14 +64,14 @@ class BetonWriter:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Labels of the samples so far."""
+        """Labels of the samples written so far."""
         return self._samples["f1"][: self._written].astype(np.int64)
 
     def add(self, image: StoredImage, label: int) -> None:
         """Append the next sample."""
         size, room = len(image.data), -self._at % self._page
         assert 0 < size <= self._page
-        if room and size > room:  # no image lies across two pages
+        if room and size > room:  # no image spans two pages
             self._at = self._aligned(self._at)
         self._samples[self._written] = ((image.mode, image.width, image.height, self._at), label)
         self._allocations[self._written] = (self._written, self._at, size)
@@ -99,7 +99,7 @@ class BetonWriter:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """Where a beton's images lie and what they are: one entry a sample, in sample order."""
+    """Where a beton's images lie and what they are: one entry per sample, in sample order."""
 
     labels: NDArray[np.int64]
     modes: NDArray[np.uint8]
@@ -108,14 +108,14 @@ class Index:
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
     digest: str
-    """sha256 of all of the file but the images."""
+    """SHA-256 of everything in the file but the images."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def uniform(self) -> bool:
-        """Whether all images are raw and of one size."""
+        """Whether all images are raw and have the same size."""
         same = np.ptp(self.heights) == 0 and np.ptp(self.widths) == 0
         return bool(same and (self.modes == RAW).all())
 
@@ -131,11 +131,11 @@ def read_index(path: Path) -> Index:
     with path.open("rb") as file:
         start = file.read(INDEX_START)
         if len(start) < INDEX_START:
-            raise ValueError(f"{path} is no beton: {size} bytes only")
+            raise ValueError(f"{path} is not a beton: only {size} bytes")
         header = np.frombuffer(start, dtype=HEADER, count=1)[0]
         fields = np.frombuffer(start, dtype=FIELD, offset=HEADER.itemsize)
         if header["version"] != VERSION or [int(f["type_id"]) for f in fields] != [t for _, t in FIELDS]:
-            raise ValueError(f"{path} is no beton of images and labels (format version {VERSION})")
+            raise ValueError(f"{path} is not a beton of images and labels (format version {VERSION})")
         samples, table = int(header["num_samples"]), int(header["alloc_table_ptr"])
         if table + samples * ALLOCATION.itemsize != size:
             raise ValueError(f"{path} is truncated or damaged: {size} bytes")

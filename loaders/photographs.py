@@ -8,16 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders import jpeg
-from loaders.compiled import Whole, kernel
-from loaders.kernels import U64
+from loaders.kernels import U64, Int, kernel
 from loaders.layout import JPEG
 from loaders.resize import Taps, fill_taps, flipped, most_taps, random_box, resample
 
-_cut, _decode, _HEADROOM = jpeg.cut, jpeg.decode, jpeg.HEADROOM
+_cut, _HEADROOM = jpeg.cut, jpeg.HEADROOM
 
 
 class File(NamedTuple):
-    """A beton's bytes, and of each sample where it lies and what it is."""
+    """A beton's bytes, and where each sample lies and what it is."""
 
     data: NDArray[np.uint8]
     starts: NDArray[np.int64]
@@ -27,8 +26,20 @@ class File(NamedTuple):
     widths: NDArray[np.int64]
 
 
+class Crop(NamedTuple):
+    """How images are cropped: a random box in training, otherwise the centre."""
+
+    train: bool
+    key: U64
+    epoch: U64
+    flip: bool
+    """Whether half of the training images are mirrored."""
+    resize: int
+    """Pixels of the shorter side of evaluation images, before the centre is cut out."""
+
+
 class Scratch(NamedTuple):
-    """Memory that one call uses for one image after the other."""
+    """Memory that one call reuses for every image."""
 
     part: NDArray[np.uint8]
     pixels: NDArray[np.uint8]
@@ -37,16 +48,36 @@ class Scratch(NamedTuple):
     columns: Taps
 
 
+def crop_photographs(file: File, samples: NDArray[np.int64], crop: Crop, out: NDArray[np.uint8]) -> None:
+    """Crop the images of `samples` [B] and scale them to `out` [B, S, S, 3].
+
+    Raises:
+        ValueError: an image that cannot be decoded.
+    """
+    as_jpeg = file.modes[samples] == JPEG
+    raw, jpegs = np.flatnonzero(~as_jpeg), np.flatnonzero(as_jpeg)
+    if len(raw):
+        _crop_raw(file, samples, raw, crop, out)
+    if len(jpegs):
+        scratch = _scratch(file, samples, jpegs, crop, out.shape[1])
+        for place in jpegs:
+            _crop_jpeg(file, samples[place], crop, scratch, out[place])
+
+
 @kernel
-def _scratch(file: File, samples: NDArray[np.int64], size: Whole, target: Whole) -> Scratch:
+def _scratch(
+    file: File, samples: NDArray[np.int64], places: NDArray[np.int64], crop: Crop, size: Int
+) -> Scratch:
+    """Memory for samples[places], whose crops become `size` pixels wide."""
     largest, pixels, longest = 0, 0, 1
-    for sample in samples:
+    for place in places:
+        sample = samples[place]
         height, width = file.heights[sample], file.widths[sample]
         longest = max(longest, height, width)
         if file.modes[sample] == JPEG:
             largest = max(largest, file.sizes[sample])
             pixels = max(pixels, height * width)
-    taps = most_taps(longest, target)
+    taps = most_taps(longest, size if crop.train else crop.resize)
     return Scratch(
         np.empty(largest + _HEADROOM, np.uint8),
         np.empty(3 * pixels, np.uint8),
@@ -57,8 +88,8 @@ def _scratch(file: File, samples: NDArray[np.int64], size: Whole, target: Whole)
 
 
 @kernel
-def _span(taps: Taps) -> tuple[Whole, Whole]:
-    """The source pixels from the first to beyond the last that are used."""
+def _span(taps: Taps) -> tuple[Int, Int]:
+    """The range of source pixels that are used."""
     low, high = taps.firsts[0], 0
     for i in range(len(taps.firsts)):
         low = min(low, taps.firsts[i])
@@ -67,81 +98,76 @@ def _span(taps: Taps) -> tuple[Whole, Whole]:
 
 
 @kernel
-def _render(
-    file: File,
-    sample: Whole,
-    top: Whole,
-    left: Whole,
-    scratch: Scratch,
-    handle: Whole,
-    out: NDArray[np.uint8],
-) -> bool:
-    """Decode what the taps, counted from (top, left), need of one image, and scale it; whether it decodes."""
-    row, bottom = _span(scratch.rows)
-    column, right = _span(scratch.columns)
-    scratch.rows.firsts[:] -= row
-    scratch.columns.firsts[:] -= column
-    row, bottom, column, right = row + top, bottom + top, column + left, right + left
-    height, width = file.heights[sample], file.widths[sample]
-    stored = file.data[file.starts[sample] : file.starts[sample] + file.sizes[sample]]
-    if file.modes[sample] != JPEG:
-        resample(stored, width, row, column, scratch.rows, scratch.columns, scratch.sums, out)
-        return True
-    size, y, x, part_height, part_width = _cut(stored, row, bottom, column, right, scratch.part)
-    if size == 0:
-        y, x, part_height, part_width = 0, 0, height, width
-        size = len(stored)
-        scratch.part[:size] = stored
-    if not _decode(scratch.part, size, part_height, part_width, scratch.pixels, handle):
-        return False
-    rows, columns = scratch.rows, scratch.columns
-    resample(scratch.pixels, part_width, row - y, column - x, rows, columns, scratch.sums, out)
-    return True
+def _place(
+    height: Int, width: Int, sample: Int, crop: Crop, rows: Taps, columns: Taps
+) -> tuple[Int, Int, Int, Int]:
+    """Fill the taps for an image; the top, bottom, left and right of the pixels that they need.
+
+    The taps count from that top and left.
+    """
+    size = len(rows.firsts)
+    top, left = 0, 0
+    if crop.train:
+        number = U64(sample)
+        box = random_box(crop.key, crop.epoch, number, height, width)
+        top, left = box[0], box[1]
+        fill_taps(box[2], size, 0, False, rows)
+        fill_taps(box[3], size, 0, crop.flip and flipped(crop.key, crop.epoch, number), columns)
+    else:
+        tall = crop.resize if height <= width else crop.resize * height // width
+        wide = crop.resize if width <= height else crop.resize * width // height
+        fill_taps(height, tall, round((tall - size) / 2), False, rows)
+        fill_taps(width, wide, round((wide - size) / 2), False, columns)
+    first_row, last_row = _span(rows)
+    first_column, last_column = _span(columns)
+    rows.firsts[:] -= first_row
+    columns.firsts[:] -= first_column
+    return top + first_row, top + last_row, left + first_column, left + last_column
 
 
 @kernel
-def random_resized_crops(
+def _crop_raw(
     file: File,
     samples: NDArray[np.int64],
-    key: U64,
-    epoch: U64,
-    flip: bool,
-    handle: Whole,
+    places: NDArray[np.int64],
+    crop: Crop,
     out: NDArray[np.uint8],
-) -> Whole:
-    """Training images: a random box of each of `samples`, scaled to `out` [B, S, S, 3] and maybe mirrored.
-
-    Returns the first sample that cannot be decoded, or -1.
-    """
-    size = out.shape[1]
-    scratch = _scratch(file, samples, size, size)
-    for i in range(len(samples)):
-        sample = U64(samples[i])
-        box = random_box(key, epoch, sample, file.heights[samples[i]], file.widths[samples[i]])
-        top, left, height, width = box
-        fill_taps(height, size, 0, False, scratch.rows)
-        fill_taps(width, size, 0, flip and flipped(key, epoch, sample), scratch.columns)
-        if not _render(file, samples[i], top, left, scratch, handle, out[i]):
-            return samples[i]
-    return -1
+) -> None:
+    """Crop the raw images samples[places] to out[places]."""
+    scratch = _scratch(file, samples, places, crop, out.shape[1])
+    for i in range(len(places)):
+        place = places[i]
+        sample = samples[place]
+        width = file.widths[sample]
+        stored = file.data[file.starts[sample] : file.starts[sample] + file.sizes[sample]]
+        top, _, left, _ = _place(file.heights[sample], width, sample, crop, scratch.rows, scratch.columns)
+        resample(stored, width, top, left, scratch.rows, scratch.columns, scratch.sums, out[place])
 
 
 @kernel
-def centre_crops(
-    file: File, samples: NDArray[np.int64], resize: Whole, handle: Whole, out: NDArray[np.uint8]
-) -> Whole:
-    """Evaluation images: the shorter side scaled to `resize` pixels, then the centre: `out` [B, S, S, 3].
+def _cut_jpeg(file: File, sample: Int, crop: Crop, scratch: Scratch) -> tuple[Int, Int, Int, Int, Int]:
+    """Write the JPEG of the part that a crop needs to scratch.part, and fill the taps.
 
-    Returns the first sample that cannot be decoded, or -1.
+    Returns its size in bytes, its height and width, and the row and column in it where the taps start. The
+    size is 0 if the JPEG has to be decoded in full.
     """
-    size = out.shape[1]
-    scratch = _scratch(file, samples, size, resize)
-    for i in range(len(samples)):
-        height, width = file.heights[samples[i]], file.widths[samples[i]]
-        tall = resize if height <= width else resize * height // width
-        wide = resize if width <= height else resize * width // height
-        fill_taps(height, tall, round((tall - size) / 2), False, scratch.rows)
-        fill_taps(width, wide, round((wide - size) / 2), False, scratch.columns)
-        if not _render(file, samples[i], 0, 0, scratch, handle, out[i]):
-            return samples[i]
-    return -1
+    height, width = file.heights[sample], file.widths[sample]
+    stored = file.data[file.starts[sample] : file.starts[sample] + file.sizes[sample]]
+    top, bottom, left, right = _place(height, width, sample, crop, scratch.rows, scratch.columns)
+    size, y, x, part_height, part_width = _cut(stored, top, bottom, left, right, scratch.part)
+    if size == 0 or bottom > y + part_height or right > x + part_width:
+        return 0, height, width, top, left
+    return size, part_height, part_width, top - y, left - x
+
+
+def _crop_jpeg(file: File, sample: np.int64, crop: Crop, scratch: Scratch, out: NDArray[np.uint8]) -> None:
+    size, height, width, row, column = _cut_jpeg(file, sample, crop, scratch)
+    if size == 0:
+        data = file.data[file.starts[sample] : file.starts[sample] + file.sizes[sample]]
+    else:
+        data = scratch.part[:size]
+    try:
+        jpeg.decode(data, height, width, scratch.pixels)
+    except ValueError as error:
+        raise ValueError(f"image {sample} cannot be decoded ({error})") from error
+    resample(scratch.pixels, width, row, column, scratch.rows, scratch.columns, scratch.sums, out)

@@ -1,66 +1,100 @@
-"""The resident feed: all images of one size on the device, cropped and flipped there."""
+"""Feeds out of memory: images cropped and flipped on the device, or features in place of images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loaders.batches import Batch, Feed, SelectionFeed
 from loaders.datasets import Augmentation
-from loaders.feeds import Batch, Feed, Selection, SelectionFeed
 from loaders.kernels import U64, crop_and_flip, gather, pad_crop_flip
+from loaders.selection import Selection
+
+Images = Callable[[slice], torch.Tensor]
+"""From a slice of the samples asked for to their images, uint8 [B, H, W, 3]."""
 
 
-class ResidentFeed(SelectionFeed):
-    """Batches out of memory; `loaders.stream` gives the same pixels."""
+class FeatureFeed(SelectionFeed):
+    """Batches whose `images` are features fp32 [B, D]; order and targets as with every other feed."""
 
-    def __init__(
-        self, images: Feed, augmentation: Augmentation, selection: Selection, device: torch.device
-    ) -> None:
-        """`images` yields all samples of the beton as they are, in order."""
-        with images.epoch(0, 0) as batches:
-            pixels = torch.cat([batch.images for batch in batches])
-        self._selection, self._augmentation, self._device = selection, augmentation, device
-        self._images = (
-            _OnCpu(pixels) if device.type == "cpu" else _OnDevice(pixels.to(device), augmentation.pad)
-        )
+    def __init__(self, features: NDArray[np.float32], selection: Selection, device: torch.device) -> None:
+        """`features` [N, D] are those of all samples of the beton, by sample number."""
+        assert len(features) == len(selection.index)
+        self._selection, self._device = selection, device
+        self._features = torch.from_numpy(features).to(device)
 
     @contextmanager
     def epoch(self, key: int, epoch: int, start: int = 0) -> Iterator[Iterator[Batch]]:
         """The batches of one epoch from number `start` on."""
-        yield self._batches(U64(key), U64(epoch), self._selection.order(key, epoch, start))
+        order = self._selection.order(key, epoch, start)
+        samples = torch.from_numpy(order.copy()).to(self._device)
+        yield _batches(self._selection, order, self._device, lambda part: self._features[samples[part]])
 
-    def _batches(self, key: U64, epoch: U64, order: NDArray[np.int64]) -> Iterator[Batch]:
-        """What differs between epochs goes to the device at once, so that no batch waits for a copy."""
-        size, augmentation = self._selection.batch_size, self._augmentation
-        targets = torch.from_numpy(self._selection.targets(order)).to(self._device)
-        indices = torch.from_numpy(order.copy()).to(self._device)
+
+class ResidentFeed(SelectionFeed):
+    """Batches out of memory, with the pixels that `loaders.stream` gives."""
+
+    def __init__(
+        self, images: Feed, augmentation: Augmentation, selection: Selection, device: torch.device
+    ) -> None:
+        """`images` yields all samples of the beton, in order and without augmentation."""
+        with images.epoch(0, 0) as batches:
+            pixels = torch.cat([batch.images for batch in batches])
+        self._selection, self._augmentation, self._device = selection, augmentation, device
+        self._images: ImageMemory
+        if device.type == "cpu":
+            self._images = HostImages(pixels)
+        else:
+            self._images = DeviceImages(pixels.to(device), augmentation.pad)
+
+    @contextmanager
+    def epoch(self, key: int, epoch: int, start: int = 0) -> Iterator[Iterator[Batch]]:
+        """The batches of one epoch from number `start` on."""
+        order, augmentation = self._selection.order(key, epoch, start), self._augmentation
         if self._selection.train:
-            images = self._images.augmented(order, key, epoch, augmentation.pad, augmentation.flip)
+            images = self._images.augmented(order, U64(key), U64(epoch), augmentation.pad, augmentation.flip)
         else:
             images = self._images.plain(order)
-        for begin in range(0, len(order), size):
-            part = slice(begin, begin + size)
-            yield Batch(images=images(part), targets=targets[part], indices=indices[part])
+        yield _batches(self._selection, order, self._device, images)
 
 
-Images = Callable[[slice], torch.Tensor]
-"""uint8 [B, H, W, 3] of a part of the samples asked for."""
+def _batches(
+    selection: Selection, order: NDArray[np.int64], device: torch.device, images: Images
+) -> Iterator[Batch]:
+    """The batches of `order`. Targets and indices go to the device at once: no batch waits for them."""
+    targets = torch.from_numpy(selection.targets(order)).to(device)
+    indices = torch.from_numpy(order.copy()).to(device)
+    for begin in range(0, len(order), selection.batch_size):
+        part = slice(begin, begin + selection.batch_size)
+        yield Batch(images=images(part), targets=targets[part], indices=indices[part])
 
 
-class _OnCpu:
-    """The kernels of the stream feed, on memory instead of a file."""
+class ImageMemory(Protocol):
+    """All images of a beton in memory."""
+
+    def augmented(self, samples: NDArray[np.int64], key: U64, epoch: U64, pad: int, flip: bool) -> Images:
+        """The images of `samples`, padded, cropped and flipped."""
+
+    def plain(self, samples: NDArray[np.int64]) -> Images:
+        """The images of `samples`, without augmentation."""
+
+
+class HostImages:
+    """Images in the host's memory, augmented by the stream feed's kernels."""
 
     def __init__(self, pixels: torch.Tensor) -> None:
+        """`pixels` are uint8 [N, H, W, 3]."""
         self._shape = tuple(pixels.shape[1:])
         self._data = pixels.numpy().reshape(-1)
         self._starts = np.arange(len(pixels), dtype=np.int64) * pixels[0].numel()
 
     def augmented(self, samples: NDArray[np.int64], key: U64, epoch: U64, pad: int, flip: bool) -> Images:
-        """Padded, cropped and flipped."""
+        """The images of `samples`, padded, cropped and flipped."""
 
         def images(part: slice) -> torch.Tensor:
             out = np.empty((len(samples[part]), *self._shape), np.uint8)
@@ -70,7 +104,7 @@ class _OnCpu:
         return images
 
     def plain(self, samples: NDArray[np.int64]) -> Images:
-        """As they are."""
+        """The images of `samples`, without augmentation."""
 
         def images(part: slice) -> torch.Tensor:
             out = np.empty((len(samples[part]), *self._shape), np.uint8)
@@ -80,10 +114,11 @@ class _OnCpu:
         return images
 
 
-class _OnDevice:
-    """The same by indexing: with a black border about every image, a crop is a choice of rows and columns."""
+class DeviceImages:
+    """Images in a GPU's memory, with a black border: a crop is then a choice of rows and columns."""
 
     def __init__(self, pixels: torch.Tensor, pad: int) -> None:
+        """`pixels` are uint8 [N, H, W, 3], on the device."""
         self._padded = torch.nn.functional.pad(pixels, (0, 0, pad, pad, pad, pad))
         height, width = pixels.shape[1:3]
         self._rows = torch.arange(height, device=pixels.device)
@@ -91,7 +126,7 @@ class _OnDevice:
         self._pad = pad
 
     def augmented(self, samples: NDArray[np.int64], key: U64, epoch: U64, pad: int, flip: bool) -> Images:
-        """Padded, cropped and flipped."""
+        """The images of `samples`, padded, cropped and flipped."""
         image, top, left, flipped = (
             torch.from_numpy(array).to(self._padded.device)
             for array in (samples, *crop_and_flip(key, epoch, samples, pad, flip))
@@ -104,7 +139,7 @@ class _OnDevice:
         return images
 
     def plain(self, samples: NDArray[np.int64]) -> Images:
-        """As they are."""
+        """The images of `samples`, without augmentation."""
         image = torch.from_numpy(samples).to(self._padded.device)
 
         def images(part: slice) -> torch.Tensor:

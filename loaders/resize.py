@@ -1,8 +1,9 @@
-"""Boxes out of images, scaled with the antialiasing of torchvision and mirrored in the same pass.
+"""Resizing: random boxes for feeds as in torchvision, whole images for betons as in OpenCV.
 
-The resampling is Pillow's and torchvision's bilinear filter: a triangle over the source pixels, as wide as
-the scale where the image shrinks, applied to one axis after the other. Weights are whole numbers of
-2^-14, so that the pixels are the same on every machine.
+Boxes are cut out, scaled with torchvision's antialiasing and mirrored in one pass. The filter is Pillow's
+and torchvision's bilinear one: a triangle over the source pixels, as wide as the scale where the image
+shrinks, applied to one axis after the other. Weights are integer multiples of 2^-14, so that the pixels are
+the same on every machine.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.compiled import Whole, kernel
-from loaders.kernels import DRAW_BOX, DRAW_FLIP, U64, below, sample_hash
+from loaders.kernels import DRAW_BOX, DRAW_FLIP, U64, Int, below, kernel, sample_hash
 
 BITS: Final = 14
 HALF: Final = np.int32(1 << (BITS - 1))
-ROWS: Final = 16  # output rows that go through the second pass together
+ROWS: Final = 16  # output rows that the second pass handles together
 LANES: Final = U64(3 * ROWS)
 BYTE: Final = 256
 ATTEMPTS: Final = 10
+
+NEGLIGIBLE: Final = 1e-3  # OpenCV's: a smaller part of a source pixel does not count
+EPSILON: Final = 2.0**-52
 
 MIN_AREA: Final = 0.08
 MIN_RATIO: Final = 3 / 4
@@ -39,12 +42,10 @@ def _uniform(bits: U64, low: float, high: float) -> float:
 
 
 @kernel
-def random_box(
-    key: U64, epoch: U64, sample: U64, height: Whole, width: Whole
-) -> tuple[Whole, Whole, Whole, Whole]:
+def random_box(key: U64, epoch: U64, sample: U64, height: Int, width: Int) -> tuple[Int, Int, Int, Int]:
     """Top, left, height and width of a box: torchvision's RandomResizedCrop, with our draws.
 
-    8 to 100 % of the area, an aspect ratio of 3:4 to 4:3; after ten boxes that do not fit, the middle.
+    8 to 100 % of the area, an aspect ratio of 3:4 to 4:3; after ten boxes that do not fit, a central one.
     """
     for attempt in range(ATTEMPTS):
         draw = DRAW_BOX + _FOUR * U64(attempt)
@@ -83,20 +84,20 @@ class Taps(NamedTuple):
 
 
 @kernel
-def most_taps(longest: Whole, size: Whole) -> Whole:
-    """A bound of the source pixels that one output pixel of a side of `size` is made of."""
+def most_taps(longest: Int, size: Int) -> Int:
+    """An upper bound of the source pixels per output pixel, where `longest` pixels become `size`."""
     return 2 * int(np.ceil(max(1.0, longest / size))) + 2
 
 
 @kernel
 def fill_taps(
-    source: Whole,
-    target: Whole,
-    skip: Whole,
+    source: Int,
+    target: Int,
+    skip: Int,
     mirror: bool,
     taps: Taps,
 ) -> None:
-    """For one axis of `source` pixels scaled to `target`: what the pixels from `skip` on are made of."""
+    """Fill `taps` for an axis of `source` pixels scaled to `target`, from output pixel `skip` on."""
     first, count, weights = taps
     size = len(first)
     scale = source / target
@@ -125,15 +126,15 @@ def _blend(
     at: U64,
     stride: U64,
     weights: NDArray[np.int32],
-    count: Whole,
+    count: Int,
     lanes: U64,
     sums: NDArray[np.int32],
     out: NDArray[np.uint8],
     to: U64,
 ) -> None:
-    """Weighted sum of `count` lines of `source`, each `stride` after the one before, to `out` from `to` on.
+    """Weighted sum of `count` lines of `source`, `stride` apart, to `out` from `to` on.
 
-    Flat arrays and unsigned places: that is what becomes vector code.
+    Only flat arrays with unsigned indices become vector code.
     """
     zero = np.int32(0)
     if count <= 2:
@@ -168,7 +169,7 @@ def _blend_columns(
 ) -> None:
     """The second pass for sixteen rows: `out` [S * 48] from `turned` [W * 48], each line a source column.
 
-    The same sums as `_blend`'s, written again for lines of a known length: nothing is left over from vectors.
+    The same sums as in `_blend`, repeated for lines of a fixed length: no remainder loops.
     """
     first, count, weights = taps
     zero = np.int32(0)
@@ -202,9 +203,9 @@ def _blend_columns(
 
 @kernel
 def _turn(
-    lines: NDArray[np.uint8], words: NDArray[np.uint32], columns: NDArray[np.uint32], group: Whole
+    lines: NDArray[np.uint8], words: NDArray[np.uint32], columns: NDArray[np.uint32], group: Int
 ) -> None:
-    """Four `lines` [4, L] into word `group` of each of `columns` [L, 4]; byte by byte would take longer."""
+    """Transpose four `lines` [4, L] into word `group` of `columns` [L, 4]; byte by byte would take longer."""
     a, b, c, d = lines[0], lines[1], lines[2], lines[3]
     for x in range(len(a)):
         ab = np.int32(a[x]) + np.int32(b[x]) * BYTE
@@ -215,7 +216,7 @@ def _turn(
 
 @kernel
 def _turn_back(columns: NDArray[np.uint8], rows: NDArray[np.uint8]) -> None:
-    """`columns` [S, 3, 16] into `rows` [16, S, 3]."""
+    """Transpose `columns` [S, 3, 16] into `rows` [16, S, 3]."""
     colours = columns.reshape(-1, ROWS)
     for r in range(len(rows)):
         row = rows[r].reshape(-1)
@@ -226,9 +227,9 @@ def _turn_back(columns: NDArray[np.uint8], rows: NDArray[np.uint8]) -> None:
 @kernel
 def resample(
     source: NDArray[np.uint8],
-    width: Whole,
-    top: Whole,
-    left: Whole,
+    width: Int,
+    top: Int,
+    left: Int,
     rows: Taps,
     columns: Taps,
     sums: NDArray[np.int32],
@@ -236,8 +237,8 @@ def resample(
 ) -> None:
     """Scale `source` [H * width * 3], from row `top` and column `left` on, to `out` [S, S, 3].
 
-    Both passes are the same sum of lines, which the compiler turns into vector code: between them, and
-    after, sixteen rows at a time are turned into columns.
+    Both passes are the same weighted sum of lines, which becomes vector code: between them and after them,
+    sixteen rows at a time are transposed.
     """
     size, used = len(out), 0
     for i in range(size):
@@ -258,3 +259,74 @@ def resample(
                 _turn(lines, words, turned, r // 4)
         _blend_columns(flat_turned, columns, sums, result.reshape(-1))
         _turn_back(result, out[block : block + height])
+
+
+@kernel
+def _area_taps(source: Int, target: Int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """For each of `target` pixels the first source pixel, the number of them, and the share of each."""
+    scale = 1.0 / (target / source)
+    firsts, counts = np.empty(target, np.int64), np.empty(target, np.int64)
+    weights = np.zeros((target, int(scale) + 3), np.float32)
+    for i in range(target):
+        low = i * scale
+        high = low + scale
+        width = min(scale, source - low)
+        end = min(int(np.floor(high)), source - 1)
+        start = min(int(np.ceil(low)), end)
+        firsts[i], count = start, 0
+        if start - low > NEGLIGIBLE:
+            firsts[i] = start - 1
+            weights[i, count] = (start - low) / width
+            count += 1
+        for _ in range(start, end):
+            weights[i, count] = 1.0 / width
+            count += 1
+        if high - end > NEGLIGIBLE:
+            weights[i, count] = min(high - end, 1.0, width) / width
+            count += 1
+        counts[i] = count
+    return firsts, counts, weights
+
+
+@kernel
+def _average_blocks(pixels: NDArray[np.uint8], down: Int, across: Int, out: NDArray[np.uint8]) -> None:
+    """Every pixel of `out` is the mean of a block of `down` x `across` pixels."""
+    share = np.float32(1) / np.float32(down * across)
+    height, width, _ = out.shape
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                total = 0
+                for row in range(y * down, (y + 1) * down):
+                    for column in range(x * across, (x + 1) * across):
+                        total += pixels[row, column, c]
+                if down == 2 and across == 2:  # OpenCV rounds halves up here, and to even elsewhere
+                    out[y, x, c] = (total + 2) >> 2
+                else:
+                    out[y, x, c] = np.uint8(np.rint(np.float32(total) * share))
+
+
+@kernel
+def shrink_by_area(pixels: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Shrink `pixels` [H, W, 3] to `out` [h, w, 3], to the bytes of OpenCV's INTER_AREA, which FFCV uses."""
+    height, width, _ = out.shape
+    scale_y, scale_x = 1.0 / (height / pixels.shape[0]), 1.0 / (width / pixels.shape[1])
+    if abs(scale_y - round(scale_y)) < EPSILON and abs(scale_x - round(scale_x)) < EPSILON:
+        _average_blocks(pixels, round(scale_y), round(scale_x), out)
+        return
+    row_firsts, row_counts, row_weights = _area_taps(pixels.shape[0], height)
+    firsts, counts, weights = _area_taps(pixels.shape[1], width)
+    sums = np.empty((width, 3), np.float32)
+    for y in range(height):
+        sums[:] = 0
+        for j in range(row_counts[y]):
+            row, share = pixels[row_firsts[y] + j], row_weights[y, j]
+            for x in range(width):
+                for c in range(3):
+                    total = np.float32(0)
+                    for k in range(counts[x]):
+                        total += np.float32(row[firsts[x] + k, c]) * weights[x, k]
+                    sums[x, c] += share * total
+        for x in range(width):
+            for c in range(3):
+                out[y, x, c] = np.uint8(min(np.rint(sums[x, c]), np.float32(255)))

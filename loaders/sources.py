@@ -1,43 +1,31 @@
-"""Where a dataset's images come from: labels at once, images one by one. Used only to build betons."""
+"""The images that betons are built from: all labels at once, images one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.registry import load_object
 from loaders.datasets import PART_FOLDERS, Dataset, Part, folder_classes, image_files
+from loaders.images import RgbImage, displayed, read_image
 from loaders.kernels import epoch_order
 
 
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """Pixels uint8 [H, W, 3], and what had to be converted to get them, if anything."""
-
-    pixels: NDArray[np.uint8]
-    converted: str = ""
-
-
-class UnreadableError(Exception):
-    """An image that cannot be read; the message names the file and says why."""
-
-
 class Source(Protocol):
-    """One part of a dataset; can be pickled, so that processes can share its reading."""
+    """One part of a dataset. It can be pickled, so that several processes can read it."""
 
     classes: tuple[str, ...]
     """Names in the order of the labels."""
     labels: NDArray[np.int64]
     parallel: bool
-    """Whether an image takes so long that several processes should share the work."""
+    """Whether reading an image takes so long that several processes should share the work."""
     largest: int | None
-    """Bytes of the largest image's pixels, where that is known."""
+    """Bytes of the largest image's pixels, where they are known."""
 
-    def read(self, index: int) -> Picture:
+    def read(self, index: int) -> RgbImage:
         """One sample's image.
 
         Raises:
@@ -46,7 +34,7 @@ class Source(Protocol):
 
 
 class ArraySource:
-    """Images that are in memory already."""
+    """Images that are already in memory."""
 
     parallel = False
 
@@ -56,77 +44,54 @@ class ArraySource:
         self.images, self.labels, self.classes = images, labels, classes
         self.largest: int | None = images[0].nbytes
 
-    def read(self, index: int) -> Picture:
+    def read(self, index: int) -> RgbImage:
         """One sample's image."""
-        return Picture(pixels=self.images[index])
+        return RgbImage(pixels=self.images[index])
 
 
 class FolderSource:
-    """Image files in one folder a class, as torchvision's ImageFolder numbers them: all sorted by name."""
+    """Image files in one folder per class, numbered as by torchvision's ImageFolder: sorted by name."""
 
     parallel = True
     largest: int | None = None
 
     def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
-        self.classes = classes
+        self.classes = tuple(displayed(name) for name in classes)
         self._root = root
         self._paths: list[str] = []
         labels: list[int] = []
         for label, name in enumerate(classes):
             found = [str(path.relative_to(root)) for path in image_files(root / name)]
             if not found:
-                raise ValueError(f"{root / name} holds no images")
+                raise ValueError(f"{displayed(root / name)} has no images")
             self._paths += found
             labels += [label] * len(found)
         self.labels = np.array(labels, dtype=np.int64)
 
-    def read(self, index: int) -> Picture:
+    def read(self, index: int) -> RgbImage:
         """One sample's image.
 
         Raises:
-            UnreadableError: empty, torn, or no image at all.
+            UnreadableError: empty, truncated, or not an image.
         """
-        return read_picture(self._root / self._paths[index])
+        return read_image(self._root / self._paths[index])
 
 
 def open_source(dataset: Dataset, part: Part, data: Path | None, download: Path | None = None) -> Source:
     """Find a dataset's images, and read its labels.
 
-    `download` is a folder to load them to from the network where `data` is not given.
+    `download` is the folder to download them to where `data` is not given; None forbids it.
 
     Raises:
         ValueError: `data` does not hold what the dataset needs.
     """
-    return _OPENERS[dataset.name](dataset, part, data, download)
+    source: Source = load_object(dataset.source)(dataset, part, data, download)
+    return source
 
 
-def read_picture(path: Path) -> Picture:
-    """Read an image file of any mode as RGB.
-
-    Raises:
-        UnreadableError: empty, torn, or no image at all.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            expected = Image.registered_extensions().get(path.suffix.lower())
-            named = "" if image.format in (expected, "MPO") else f"{image.format} named {path.suffix}"
-            mode = image.mode
-            if mode.startswith("I"):  # 16 bits, which Pillow would cut off rather than scale
-                grey = np.asarray(image).astype(np.int64) >> 8
-                pixels = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-            else:
-                pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "empty" if path.is_file() and path.stat().st_size == 0 else str(error)
-        raise UnreadableError(f"{path}: {reason}") from error
-    converted = ", ".join(filter(None, (named, "" if mode == "RGB" else mode)))
-    return Picture(pixels=pixels, converted=converted)
-
-
-def _digits(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
-    from sklearn.datasets import load_digits  # a second to import, and needed only here
+def digits(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """scikit-learn's digits, divided into parts once and for all."""
+    from sklearn.datasets import load_digits  # takes a second
 
     digits = load_digits()
     order = epoch_order(0, 0, np.arange(len(digits.target), dtype=np.int64))
@@ -139,44 +104,37 @@ def _digits(dataset: Dataset, part: Part, data: Path | None, download: Path | No
     return ArraySource(rgb, digits.target[chosen].astype(np.int64), tuple("0123456789"))
 
 
-def _cifar(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
-    from torchvision import datasets  # and with it torch: seconds that only this takes
+def cifar(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """CIFAR as torchvision reads it."""
+    from torchvision import datasets  # imports torch: only CIFAR takes these seconds
     from torchvision.datasets.utils import check_integrity
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[dataset.name]
     root = data or download
     if root is None:
         raise ValueError(
-            f"{dataset.name} needs data=FOLDER with {kind.filename} (or what it unpacks to), or download=true"
+            f"{dataset.name} needs data=FOLDER with {kind.filename} (or it unpacked), or download=true"
         )
-    # Asked to download, torchvision unpacks a whole archive that is there without touching the network.
-    whole = check_integrity(str(root / kind.filename), kind.tgz_md5)
+    # Asked to download, torchvision unpacks an intact archive that is there without touching the network.
+    intact = check_integrity(str(root / kind.filename), kind.tgz_md5)
     try:
-        made = kind(str(root), train=part == "train", download=data is None or whole)
+        made = kind(str(root), train=part == "train", download=data is None or intact)
     except RuntimeError as error:
-        raise ValueError(f"{root} holds no whole {kind.filename} ({error})") from error
+        raise ValueError(f"{root} has no intact {kind.filename} ({error})") from error
     return ArraySource(made.data, np.array(made.targets, dtype=np.int64), tuple(made.classes))
 
 
-def _folder(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def folder(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """A folder per class."""
     classes = folder_classes(dataset, data)
     assert data is not None
     return FolderSource(data / PART_FOLDERS[part], classes)
 
 
-def _glyphs(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+def glyphs(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:
+    """Characters that are drawn when they are read."""
     from loaders.glyphs import GlyphSource
 
     samples = dataset.train_samples if part == "train" else dataset.test_samples
     assert samples is not None
     return GlyphSource(dataset.version, part, samples)
-
-
-_OPENERS: Mapping[str, Callable[[Dataset, Part, Path | None, Path | None], Source]] = {
-    "digits": _digits,
-    "cifar10": _cifar,
-    "cifar100": _cifar,
-    "imagenet": _folder,
-    "folder": _folder,
-    "glyphs100": _glyphs,
-}

@@ -1,228 +1,119 @@
-"""The stream feed: FFCV reads the beton, our operations decode; the only file that imports FFCV."""
+"""The stream feed: batches decoded from the beton as they are needed, for data of any size."""
 
 from __future__ import annotations
 
-import queue
 import threading
-import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from unittest import mock
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loaders.compiled import Whole
-from loaders.datasets import Dataset
-from loaders.feeds import Batch, Selection, SelectionFeed
-from loaders.jpeg import decoder_handle
+from loaders.batches import Batch, SelectionFeed, to_device
+from loaders.datasets import Augmentation, Dataset
 from loaders.kernels import U64, gather, pad_crop_flip
-from loaders.photographs import File, centre_crops, random_resized_crops
-from loaders.transfer import to_device
+from loaders.photographs import Crop, File, crop_photographs
+from loaders.selection import Selection
 
-with warnings.catch_warnings(), mock.patch("numba.typed.Dict", dict):
-    # FFCV imports distutils, which warns, keeps two constants in a typed dictionary that numba compiles
-    # for three seconds, and sets torch's threads to one.
-    warnings.simplefilter("ignore")
-    _threads = torch.get_num_threads()
-    from ffcv.loader import Loader
-    from ffcv.loader.epoch_iterator import EpochIterator
-    from ffcv.memory_managers.os_cache import OSCacheContext, OSCacheManager
-    from ffcv.pipeline.compiler import Compiler
-    from ffcv.pipeline.operation import Operation
-    from ffcv.pipeline.pipeline_spec import PipelineSpec
-    from ffcv.pipeline.state import State
-    from ffcv.reader import Reader
+SAMPLES_PER_TASK = 8  # that one thread decodes in one go
+BATCHES_AHEAD = 3  # as in FFCV
 
-    torch.set_num_threads(_threads)
-
-SAMPLES_A_TASK = 8
-_making_a_loader = threading.Lock()
+Decode = Callable[[NDArray[np.uint8], NDArray[np.int64]], torch.Tensor]
+"""From a beton's bytes and sample numbers [B] to their images, uint8 [B, H, W, 3]."""
 
 
-def _leave_threads_alone(threads: int) -> None:
-    """In place of FFCV's, which sets torch's threads too, for every epoch and in two threads."""
-    Compiler.num_threads = threads
+class Reader(Protocol):
+    """Reads a beton batch by batch, some batches ahead of their consumer."""
+
+    def __init__(self, path: Path, batch_size: int) -> None: ...
+
+    def epoch(
+        self, order: NDArray[np.int64], decode: Decode
+    ) -> AbstractContextManager[Iterator[torch.Tensor]]:
+        """What `decode` makes of each batch of the samples `order`; errors reach the consumer."""
 
 
-def _compile_reader(manager: OSCacheManager) -> Callable[..., Any]:
-    """In place of FFCV's, which declares all of numba's byte arrays read-only, for the whole process."""
+class PrefetchReader:
+    """Reads a beton without FFCV: a thread decodes some batches ahead."""
 
-    def read(address: Whole, storage: Any) -> Any:
-        data, starts, sizes = storage
-        return data[address : address + sizes[np.searchsorted(starts, address)]]
+    def __init__(self, path: Path, batch_size: int) -> None:
+        self._file, self._batch_size = np.memmap(path, np.uint8, mode="r"), batch_size
 
-    compiled: Callable[..., Any] = Compiler.compile(read)
-    return compiled
+    @contextmanager
+    def epoch(self, order: NDArray[np.int64], decode: Decode) -> Iterator[Iterator[torch.Tensor]]:
+        """What `decode` makes of each batch of the samples `order`; errors reach the consumer."""
+        batches = iter([order[i : i + self._batch_size] for i in range(0, len(order), self._batch_size)])
+        pending: deque[Future[torch.Tensor]] = deque()
+
+        def decoded() -> Iterator[torch.Tensor]:
+            for samples in batches:
+                pending.append(thread.submit(decode, self._file, samples))
+                if len(pending) > BATCHES_AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+            try:
+                yield decoded()
+            finally:
+                for batch in pending:
+                    batch.cancel()
 
 
-def _keep_allocations(manager: OSCacheManager, reader: Reader) -> None:
-    """In place of FFCV's, which makes a set for every sample: on ImageNet ten seconds and a gigabyte."""
-    order = np.argsort(reader.alloc_table["ptr"])
-    manager.reader, manager.context = reader, OSCacheContext(manager)
-    manager.ptrs, manager.sizes = reader.alloc_table["ptr"][order], reader.alloc_table["size"][order]
+class Decoder(Protocol):
+    """Makes images of one size out of a beton's bytes."""
 
+    shape: tuple[int, int, int]
+    """Of one image: height, width and 3."""
 
-Compiler.set_num_threads = _leave_threads_alone
-OSCacheManager.__init__ = _keep_allocations
-OSCacheManager.compile_reader = _compile_reader
-
-
-class _Decoder(Operation):
-    """An operation of FFCV that makes a batch of images of one size out of the file.
-
-    FFCV calls what `generate_code` returns with (samples, memory, metadata, storage). `key`, `epoch` and
-    `pool` are read at each call, so that a new epoch compiles nothing.
-    """
-
-    key = U64(0)
-    epoch = U64(0)
-    pool: Executor | None = None
-    """Threads to decode with; None: FFCV's own."""
-    pinned = False
-    """Whether batches go to a GPU."""
-
-    def __init__(
-        self, path: Path, dataset: Dataset, selection: Selection, shape: tuple[int, int, int]
+    def decode(
+        self,
+        file: NDArray[np.uint8],
+        samples: NDArray[np.int64],
+        key: U64,
+        epoch: U64,
+        out: NDArray[np.uint8],
+        pool: Executor | None,
     ) -> None:
-        super().__init__()
-        self._path, self._augmentation, self._train = path, dataset.augmentation, selection.train
-        self._index, self.shape = selection.index, shape
-
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, None]:
-        """What comes out; FFCV's memory is not used, for it would write a later batch into the same."""
-        return replace(previous_state, shape=self.shape, dtype=np.dtype(np.uint8)), None
-
-    def generate_code(self) -> Callable[..., torch.Tensor]:
-        """The function that FFCV calls for a batch."""
-
-        def decode(samples: NDArray[np.int64], memory: None, metadata: Any, storage: Any) -> torch.Tensor:
-            out = torch.empty((len(samples), *self.shape), dtype=torch.uint8, pin_memory=self.pinned)
-            self.decode(storage[0], samples, out.numpy())
-            return out
-
-        return decode
-
-    def decode(self, file: NDArray[np.uint8], samples: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Fill `out` [B, H, W, 3] with `samples` [B]."""
-        raise NotImplementedError
-
-
-class RawDecoder(_Decoder):
-    """Raw images of one size: in training padded, cropped and flipped, else as they are."""
-
-    def decode(self, file: NDArray[np.uint8], samples: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Fill `out` [B, H, W, 3] with `samples` [B]."""
-        starts = self._index.starts
-        if self._train:
-            pad, flip = self._augmentation.pad, self._augmentation.flip
-            pad_crop_flip(file, starts, samples, self.key, self.epoch, pad, flip, out)
-        else:
-            gather(file, starts, samples, out)
-
-
-class PhotographDecoder(_Decoder):
-    """Images of any size, JPEG or raw: in training a random box, scaled and flipped, else the centre."""
-
-    def decode(self, file: NDArray[np.uint8], samples: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Fill `out` [B, S, S, 3] with `samples` [B].
+        """Write the images of `samples` [B] to `out` [B, H, W, 3], using the threads of `pool` if given.
 
         Raises:
             ValueError: an image that cannot be decoded.
         """
-        index = self._index
-        stored = File(file, index.starts, index.sizes, index.modes, index.heights, index.widths)
-
-        def decode_some(part: slice) -> Whole:
-            handle = decoder_handle()
-            if self._train:
-                return random_resized_crops(
-                    stored, samples[part], self.key, self.epoch, self._augmentation.flip, handle, out[part]
-                )
-            return centre_crops(stored, samples[part], self._augmentation.resize, handle, out[part])
-
-        parts = [slice(i, i + SAMPLES_A_TASK) for i in range(0, len(samples), SAMPLES_A_TASK)]
-        run = map if self.pool is None else self.pool.map
-        for bad in run(decode_some, parts):
-            if bad >= 0:
-                raise ValueError(f"{self._path} is damaged: image {bad} cannot be decoded")
-
-
-class _Epoch(EpochIterator):
-    """FFCV's thread of one epoch, with its errors brought to the consumer and an end that frees it."""
-
-    failure: BaseException | None = None
-
-    def run(self) -> None:
-        """Decode the epoch's batches into the queue."""
-        try:
-            super().run()
-        except BaseException as failure:  # noqa: BLE001  # raised again where the batch was awaited
-            self.failure = failure
-            self.output_queue.put(None)
-
-    def __next__(self) -> Any:
-        try:
-            return super().__next__()
-        except StopIteration:
-            if self.failure is not None:
-                raise self.failure from None
-            raise
-
-    def stop(self) -> None:
-        """End the thread, wherever it is, and wait for it."""
-        self.close()
-        while self.is_alive():  # its last `put` waits for room, without looking at the event
-            try:
-                self.output_queue.get(timeout=0.01)
-            except queue.Empty:
-                continue
-        self.join()
 
 
 class StreamFeed(SelectionFeed):
-    """Batches decoded from the file as they are needed; for data of any size."""
+    """Batches that a Reader reads and a Decoder decodes."""
 
     def __init__(
-        self, path: Path, dataset: Dataset, selection: Selection, *, device: torch.device, workers: int
+        self,
+        path: Path,
+        dataset: Dataset,
+        selection: Selection,
+        *,
+        device: torch.device,
+        workers: int,
+        reader: type[Reader],
     ) -> None:
         self._selection, self._device = selection, device
-        self._workers = workers
-        self._decoder: _Decoder
+        self._decoder: Decoder
         if dataset.augmentation.kind == "pad-crop":
-            shape = (int(selection.index.heights[0]), int(selection.index.widths[0]), 3)
-            self._decoder = RawDecoder(path, dataset, selection, shape)
+            self._decoder, self._threads = RawDecoder(selection, dataset.augmentation), 1
         else:
-            side = dataset.image_size
-            self._decoder = PhotographDecoder(path, dataset, selection, (side, side, 3))
+            self._decoder, self._threads = PhotographDecoder(path, selection, dataset), workers
+        self._reader = reader(path, selection.batch_size)
         self._busy = threading.Lock()
-        self._decoder.pinned = device.type == "cuda"
-        with _making_a_loader:
-            # Our operations are compiled already and shared by all feeds: FFCV shall call them as they are.
-            Compiler.set_enabled(False)
-            try:
-                self._loader = Loader(
-                    str(path),
-                    batch_size=selection.batch_size,
-                    num_workers=1,
-                    os_cache=True,
-                    drop_last=False,
-                    pipelines={"image": PipelineSpec("image", decoder=self._decoder), "label": None},
-                )
-            finally:
-                Compiler.set_enabled(True)
-            self._compile(path)
-
-    def _compile(self, path: Path) -> None:
-        """Decode one image before there are threads: numba cannot compile the same thing in two at once."""
+        # numba cannot compile one function in two threads at once: compile now, before there are threads, by
+        # decoding an image of each mode.
+        _, firsts = np.unique(selection.index.modes[selection.samples], return_index=True)
         file = np.memmap(path, np.uint8, mode="r")
-        samples = self._selection.samples[:1]
-        self._decoder.decode(file, samples, np.empty((1, *self._decoder.shape), np.uint8))
+        self._decode(file, selection.samples[firsts], U64(0), U64(0), None)
 
     @contextmanager
     def epoch(self, key: int, epoch: int, start: int = 0) -> Iterator[Iterator[Batch]]:
@@ -230,29 +121,99 @@ class StreamFeed(SelectionFeed):
         order = self._selection.order(key, epoch, start)
         free = self._busy.acquire(blocking=False)
         assert free, "a feed has one epoch at a time"
-        self._decoder.key, self._decoder.epoch = U64(key), U64(epoch)
         try:
-            with self._threads() as self._decoder.pool:
-                decoded = _Epoch(self._loader, order)
-                try:
-                    yield to_device(self._batches(decoded, order), self._device)
-                finally:
-                    decoded.stop()
+            with self._pool() as pool:
+
+                def decode(file: NDArray[np.uint8], samples: NDArray[np.int64]) -> torch.Tensor:
+                    return self._decode(file, samples, U64(key), U64(epoch), pool)
+
+                with self._reader.epoch(order, decode) as images:
+                    yield to_device(self._batches(images, order), self._device)
         finally:
             self._busy.release()
 
-    def _threads(self) -> AbstractContextManager[Executor | None]:
-        """Our own threads: numba's are shared by the process, forbid a fork and take long to compile."""
-        if self._workers == 1 or isinstance(self._decoder, RawDecoder):
+    def _pool(self) -> AbstractContextManager[Executor | None]:
+        """Python's threads. Numba's belong to the whole process, forbid forks and take long to compile."""
+        if self._threads == 1:
             return nullcontext()
-        return ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
 
-    def _batches(self, decoded: _Epoch, order: NDArray[np.int64]) -> Iterator[Batch]:
+    def _decode(
+        self,
+        file: NDArray[np.uint8],
+        samples: NDArray[np.int64],
+        key: U64,
+        epoch: U64,
+        pool: Executor | None,
+    ) -> torch.Tensor:
+        """A batch in memory of its own: a consumer may keep it."""
+        shape, pinned = self._decoder.shape, self._device.type == "cuda"
+        images = torch.empty((len(samples), *shape), dtype=torch.uint8, pin_memory=pinned)
+        self._decoder.decode(file, samples, key, epoch, images.numpy(), pool)
+        return images
+
+    def _batches(self, images: Iterator[torch.Tensor], order: NDArray[np.int64]) -> Iterator[Batch]:
         size = self._selection.batch_size
-        for number, (images,) in enumerate(decoded):
+        for number, batch in enumerate(images):
             samples = order[number * size : (number + 1) * size]
-            yield Batch(
-                images=images,
-                targets=torch.from_numpy(self._selection.targets(samples)),
-                indices=torch.from_numpy(samples.copy()),
-            )
+            targets = torch.from_numpy(self._selection.targets(samples))
+            yield Batch(images=batch, targets=targets, indices=torch.from_numpy(samples.copy()))
+
+
+class RawDecoder:
+    """Raw images of one size: padded, cropped and flipped in training, otherwise as they are."""
+
+    def __init__(self, selection: Selection, augmentation: Augmentation) -> None:
+        index = selection.index
+        self.shape = (int(index.heights[0]), int(index.widths[0]), 3)
+        self._starts, self._train, self._augmentation = index.starts, selection.train, augmentation
+
+    def decode(
+        self,
+        file: NDArray[np.uint8],
+        samples: NDArray[np.int64],
+        key: U64,
+        epoch: U64,
+        out: NDArray[np.uint8],
+        pool: Executor | None,
+    ) -> None:
+        """Write the images of `samples` [B] to `out` [B, H, W, 3]."""
+        if self._train:
+            pad, flip = self._augmentation.pad, self._augmentation.flip
+            pad_crop_flip(file, self._starts, samples, key, epoch, pad, flip, out)
+        else:
+            gather(file, self._starts, samples, out)
+
+
+class PhotographDecoder:
+    """Images of any size, JPEG or raw: in training a random box, scaled and flipped, otherwise the centre."""
+
+    def __init__(self, path: Path, selection: Selection, dataset: Dataset) -> None:
+        self.shape = (dataset.image_size, dataset.image_size, 3)
+        self._path, self._index, self._train = path, selection.index, selection.train
+        self._augmentation = dataset.augmentation
+
+    def decode(
+        self,
+        file: NDArray[np.uint8],
+        samples: NDArray[np.int64],
+        key: U64,
+        epoch: U64,
+        out: NDArray[np.uint8],
+        pool: Executor | None,
+    ) -> None:
+        """Write the images of `samples` [B] to `out` [B, S, S, 3].
+
+        Raises:
+            ValueError: an image that cannot be decoded.
+        """
+        index = self._index
+        stored = File(file, index.starts, index.sizes, index.modes, index.heights, index.widths)
+        crop = Crop(self._train, key, epoch, self._augmentation.flip, self._augmentation.resize)
+        parts = [slice(i, i + SAMPLES_PER_TASK) for i in range(0, len(samples), SAMPLES_PER_TASK)]
+        run = map if pool is None else pool.map
+        try:
+            for _ in run(lambda part: crop_photographs(stored, samples[part], crop, out[part]), parts):
+                pass
+        except ValueError as error:
+            raise ValueError(f"{self._path} is damaged: {error}") from error

@@ -1,12 +1,12 @@
-"""The methods registry: one line a method, one small file a family (`methods.base` says what a method is)."""
+"""The registry of methods: one line per method, one small file per family; `methods.base` has the rules."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.registry import Registry, load_object
 from methods.base import Method, Step
 
 __all__ = ["METHODS", "Entry", "Method", "Step"]
@@ -14,7 +14,7 @@ __all__ = ["METHODS", "Entry", "Method", "Step"]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A method by name: its class as `module:Class` (imported when used) and the defaults it changes."""
+    """A method by name: its class as `module:Class`, imported when used, and the defaults that it changes."""
 
     path: str
     summary: str
@@ -23,12 +23,11 @@ class Entry:
 
     def load(self) -> type[Method]:
         """The method's class."""
-        module, _, name = self.path.partition(":")
-        method: type[Method] = getattr(importlib.import_module(module), name)
+        method: type[Method] = load_object(self.path)
         return method
 
 
-METHODS: dict[str, Entry] = {
+_BUILTIN: dict[str, Entry] = {
     "none": Entry(path="methods.plain:NoTreatment", summary="No Treatment: cross-entropy alone"),
     "pct-naive": Entry(
         path="methods.pct:PctNaive", summary="cross-entropy twice where the old model is right"
@@ -49,3 +48,5 @@ METHODS: dict[str, Entry] = {
         path="methods.mpt:MptKl", summary="the margin alone", defaults={"lambda_": 0.0}, ablation=True
     ),
 }
+
+METHODS: Registry[Entry] = Registry(Entry, "method", attribute="METHODS", builtin=_BUILTIN)

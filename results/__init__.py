@@ -1,1 +1,1 @@
-"""Records of runs, metrics and statistics over them, and the tables, pictures and gate made from those."""
+"""Records of runs; metrics and statistics of them; tables, figures, the report and the release gate."""

@@ -1,7 +1,9 @@
-"""What a comparison's rows say beside means: differences with intervals, ranks, and the noise floor.
+"""What a table says about its rows besides means: differences with intervals, ranks, and the noise floor.
 
-All of it rests on which samples each model got right, paired by sample and seed.
+Everything is computed from which samples each model classified correctly, paired by sample and seed.
 """
+
+from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from results.board import BASELINE, Comparison, Row, Summary
+from results.comparisons import BASELINE, Comparison, Row, Summary
 from results.predictions import Booleans, unpack_bits
 from results.statistics import Interval, bootstrap_mean, holm, mcnemar
 from results.store import Record
@@ -21,19 +23,19 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
-    """Paired statistics of one comparison, by row label; a row without the numbers for one has none."""
+    """Paired statistics of one comparison, by row label; a row that lacks the numbers for one is left out."""
 
     difference: Mapping[str, Interval] = field(default_factory=dict)
-    """NFR minus that of No Treatment on the seeds that both have; 95 % interval over test samples."""
+    """NFR minus that of No Treatment, on the seeds that both have; 95 % interval over test samples."""
     rank: Mapping[str, int] = field(default_factory=dict)
     """1 + the number of methods with significantly fewer negative flips."""
     floor: Summary | None = None
-    """NFR between two plainly trained new models that differ in their seed alone, over ordered pairs."""
+    """NFR between two plainly trained new models that differ only in their seed, over ordered pairs."""
     floor_pairs: int = 0
 
 
 def analyse(comparison: Comparison) -> Analysis:
-    """Paired statistics of a comparison, from its records alone; empty where no old model is done."""
+    """Paired statistics of a comparison, from its records; empty where no old model is done."""
     old = {seed: record for seed, record in comparison.old.records.items() if record.right}
     if not old:
         return Analysis()
@@ -45,22 +47,22 @@ def analyse(comparison: Comparison) -> Analysis:
     floor = _noise_floor([_right(record, samples) for record in models])
     return Analysis(
         difference=_differences(flips),
-        rank=_ranks({row.label: flips[row.label] for row in comparison.candidates if row.whole}),
+        rank=_ranks({row.label: flips[row.label] for row in comparison.candidates if row.complete}),
         floor=Summary.of(floor),
         floor_pairs=len(floor),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shares:
+class MeanRates:
     """Mean rates of one row over its seeds, with 95 % intervals over test samples."""
 
     er_all: Interval
     nfr: Interval
 
 
-def shares(comparison: Comparison) -> dict[str, Shares]:
-    """Rates of every row that has any, by label."""
+def mean_rates(comparison: Comparison) -> dict[str, MeanRates]:
+    """Mean rates of every row that has any, by label."""
     old = {seed: record for seed, record in comparison.old.records.items() if record.right}
     found = {}
     for row in comparison.candidates:
@@ -70,7 +72,7 @@ def shares(comparison: Comparison) -> dict[str, Shares]:
         samples = int(records[0].metrics["samples_old"])
         flips = _negative_flips(row, {seed: _right(r, samples) for seed, r in old.items()}, samples)
         wrongs = [~_right(record, int(record.metrics["samples_all"])) for record in records]
-        found[row.label] = Shares(er_all=_over_samples(wrongs), nfr=_over_samples(list(flips.values())))
+        found[row.label] = MeanRates(er_all=_over_samples(wrongs), nfr=_over_samples(list(flips.values())))
     return found
 
 
@@ -86,7 +88,7 @@ Flips = Mapping[int, Booleans]
 
 
 def _right(record: Record, samples: int) -> Booleans:
-    """[N] right answers on the samples of old classes."""
+    """[N] which of the first `samples` samples the model classified correctly; old classes come first."""
     assert record.right is not None
     return unpack_bits(record.right, samples)
 
@@ -112,7 +114,7 @@ def _differences(flips: Mapping[str, Flips]) -> dict[str, Interval]:
 
 def _ranks(flips: Mapping[str, Flips]) -> dict[str, int]:
     labels = [label for label, by_seed in flips.items() if by_seed]
-    alone = _flips_of_one_alone([flips[label] for label in labels])
+    alone = _flips_under_one_only([flips[label] for label in labels])
     pairs = list(itertools.combinations(range(len(labels)), 2))
     p_values = holm([mcnemar(alone[i, j].item(), alone[j, i].item()) for i, j in pairs])
     beaten_by = dict.fromkeys(labels, 0)
@@ -122,7 +124,7 @@ def _ranks(flips: Mapping[str, Flips]) -> dict[str, int]:
     return {label: 1 + better for label, better in beaten_by.items()}
 
 
-def _flips_of_one_alone(rows: Sequence[Flips]) -> NDArray[np.int64]:
+def _flips_under_one_only(rows: Sequence[Flips]) -> NDArray[np.int64]:
     """[R, R] how many (seed, sample) flip under row i and not under row j, on the seeds that both have."""
     alone = np.zeros((len(rows), len(rows)), np.int64)
     for seed in {seed for by_seed in rows for seed in by_seed}:

@@ -1,7 +1,9 @@
-"""Pictures of one comparison: what a method costs and saves, and where its flips are.
+"""Figures of one comparison: what a method costs and saves, and where its flips are.
 
 python -m results.figures runs=runs out=figures
 """
+
+from __future__ import annotations
 
 import re
 import sys
@@ -17,74 +19,83 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from common.cli import command, parse
-from results.analysis import shares
-from results.board import BASELINE, Comparison, Row, finished_comparisons
+from results.analysis import mean_rates
+from results.comparisons import BASELINE, Comparison, Row, finished_comparisons
+from results.figure_style import (
+    Style,
+    add_axes,
+    height_with_legend,
+    legend_on_the_right,
+    literal,
+    new_figure,
+    save,
+    styles_of,
+)
 from results.metrics import Pair, pair
 from results.statistics import Interval
 from results.store import Record, Store
-from results.style import Look, axes, beside_legend, figure, legend_beside, looks, plain, save
 
-MOST_CLASSES_WITH_NAMES = 20
+MAX_NAMED_CLASSES = 20
 
 
 def pareto(store: Store, comparison: Comparison) -> Figure:
-    """Error on all classes against NFR; bars are 95 % intervals over test samples, the line the front."""
-    rates, styles = shares(comparison), _looks(comparison)
-    made = figure(height=beside_legend(4.0, len(rates)), title=comparison.title)
-    place = axes(made)
+    """Error on all classes against NFR; bars are 95 % intervals over test samples, the line is the front."""
+    rates, styles = mean_rates(comparison), _styles(comparison)
+    figure = new_figure(height=height_with_legend(4.0, len(rates)), title=comparison.title)
+    axes = add_axes(figure)
     points = []
-    for label, share in rates.items():
+    for label, rate in rates.items():
         style = styles[label]
-        x, y = 100 * share.er_all.estimate, 100 * share.nfr.estimate
+        x, y = 100 * rate.er_all.estimate, 100 * rate.nfr.estimate
         points.append((x, y))
-        place.errorbar(
-            x, y, xerr=_arms(share.er_all), yerr=_arms(share.nfr), label=plain(label), ls="none",
+        axes.errorbar(
+            x, y, xerr=_arms(rate.er_all), yerr=_arms(rate.nfr), label=literal(label), ls="none",
             color=style.colour, marker=style.marker, ms=8, mec="white", mew=0.7, capsize=2, elinewidth=0.8,
         )  # fmt: skip
     if not points:
-        return made
+        return figure
     front = [p for p in sorted(points) if all(q == p or q[0] > p[0] or q[1] > p[1] for q in points)]
-    place.plot(*zip(*front, strict=True), color="#999999", lw=1, zorder=0, drawstyle="steps-post")
-    place.set(xlabel="error rate on all classes in %", ylabel="negative flip rate in %")
-    place.set_title("bars: 95 % intervals over test samples", fontsize=8, loc="left")
-    legend_beside(place)
-    return made
+    axes.plot(*zip(*front, strict=True), color="#999999", lw=1, zorder=0, drawstyle="steps-post")
+    axes.set(xlabel="error rate on all classes in %", ylabel="negative flip rate in %")
+    axes.set_title("bars: 95 % intervals over test samples", fontsize=8, loc="left")
+    legend_on_the_right(axes)
+    return figure
 
 
 def _arms(interval: Interval) -> NDArray[np.float64]:
-    """[2, 1] how far the ends are from the estimate, in %."""
+    """[2, 1] distances of the interval's ends from the estimate, in %."""
     return 100 * np.array(
         [[interval.estimate - interval.low], [interval.high - interval.estimate]], np.float64
     )
 
 
 def margins(store: Store, comparison: Comparison) -> Figure:
-    """Logit margins on samples of old classes: the old model's, filled, and each method's, as a line."""
+    """Logit margins on samples of old classes: the old model's filled, each method's as a line."""
     pairs = {row: _pairs(store, comparison, row, margins=True) for row in _done(comparison)}
     pairs = {row: found for row, found in pairs.items() if found}
-    made, places = _panels(len(pairs), comparison.title)
+    figure, panels = _panels(len(pairs), comparison.title)
     if not pairs:
-        return made
+        return figure
     every = np.concatenate([_margins(p) for row_pairs in pairs.values() for p in row_pairs])
     lowest, highest = np.quantile(every, [0.002, 0.998]).tolist()
     bins = np.linspace(lowest, highest, 41).tolist()
-    styles = _looks(comparison)
-    for place, (row, row_pairs) in zip(places, pairs.items(), strict=True):
+    styles = _styles(comparison)
+    for axes, (row, row_pairs) in zip(panels, pairs.items(), strict=True):
         olds, news = (np.concatenate([side(p) for p in row_pairs]) for side in (_old_margin, _new_margin))
-        place.hist(olds, bins, density=True, color="#cccccc", label="old model")
+        axes.hist(olds, bins, density=True, color="#cccccc", label="old model")
         style = styles[row.label]
-        place.hist(news, bins, density=True, histtype="step", color=style.colour, ls=style.line, label="new")
-        place.axvline(0, color="black", lw=0.8)
+        axes.hist(news, bins, density=True, histtype="step", color=style.colour, ls=style.line, label="new")
+        axes.axvline(0, color="black", lw=0.8)
         kept = row.summary("margin_kept")
         note = f", {kept.mean:.0%} kept" if kept else ""
-        place.set_title(plain(row.label + note), fontsize=8)
-    highest = max(place.get_ylim()[1] for place in places)
-    for place in places:  # the old model's is the same in all
-        place.set_ylim(0, highest)
-    made.supxlabel("logit margin of the true class (left of 0: wrong)", fontsize=9)
-    made.supylabel("density", fontsize=9)
-    made.legend(*places[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
-    return made
+        axes.set_title(literal(row.label + note), fontsize=8)
+    highest = max(axes.get_ylim()[1] for axes in panels)
+    for axes in panels:  # the old model's histogram is the same in all
+        axes.set_ylim(0, highest)
+    figure.supxlabel("logit margin of the true class (left of 0: wrong)", fontsize=9)
+    figure.supylabel("density", fontsize=9)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    return figure
 
 
 def flips_by_class(store: Store, comparison: Comparison) -> Figure:
@@ -92,52 +103,53 @@ def flips_by_class(store: Store, comparison: Comparison) -> Figure:
     rows = [(row, pairs) for row in _done(comparison) if (pairs := _pairs(store, comparison, row))]
     classes = comparison.candidate_run["split"]["old_classes"]
     rates = np.array([_class_rates(pairs, classes) for _, pairs in rows]).reshape(len(rows), classes)
-    made = figure(max(5.0, 2.2 + 0.42 * min(classes, 24)), 1.6 + 0.3 * len(rows), title=comparison.title)
+    width = max(5.0, 2.2 + 0.42 * min(classes, 24))
+    figure = new_figure(width, 1.6 + 0.3 * len(rows), title=comparison.title)
     if not rows:
-        return made
-    place = axes(made)
-    image = place.imshow(100 * rates, cmap="Greys", aspect="auto", vmin=0, interpolation="nearest")
-    place.set_yticks(range(len(rows)), [plain(row.label) for row, _ in rows])
-    _name_classes(place, class_names(comparison)[:classes], "x")
-    if classes <= MOST_CLASSES_WITH_NAMES:
-        _write_values(place, 100 * rates, 100 * rates.max(), ".1f")
-    made.colorbar(image, label="NFR in the class in %")
-    place.grid(visible=False)
-    place.set_xlabel("true class")
-    return made
+        return figure
+    axes = add_axes(figure)
+    image = axes.imshow(100 * rates, cmap="Greys", aspect="auto", vmin=0, interpolation="nearest")
+    axes.set_yticks(range(len(rows)), [literal(row.label) for row, _ in rows])
+    _name_classes(axes, class_names(comparison)[:classes], "x")
+    if classes <= MAX_NAMED_CLASSES:
+        _write_values(axes, 100 * rates, 100 * rates.max(), ".1f")
+    figure.colorbar(image, label="NFR in the class in %")
+    axes.grid(visible=False)
+    axes.set_xlabel("true class")
+    return figure
 
 
 def flips_between(store: Store, comparison: Comparison) -> Figure:
-    """Negative flips by true class and new answer, for No Treatment and the method with the lowest NFR."""
+    """Negative flips by true class and new prediction: No Treatment, and the method with the lowest NFR."""
     rows = _baseline_and_best(comparison)
     split = comparison.candidate_run["split"]
 
-    made, places = _panels(len(rows), comparison.title, columns=2, height=3.6)
+    figure, panels = _panels(len(rows), comparison.title, columns=2, height=3.6)
     names = class_names(comparison)
     every = [_flip_counts(store, comparison, row) for row in rows]
     most = max(1, *(int(counts.max()) for counts in every))
-    for place, row, counts in zip(places, rows, every, strict=True):
-        image = place.imshow(counts, cmap="Greys", interpolation="nearest", aspect="auto", vmin=0, vmax=most)
-        if split["classes"] <= MOST_CLASSES_WITH_NAMES:
-            _write_values(place, counts, most, "d")
-        _name_classes(place, names, "x")
-        _name_classes(place, names[: split["old_classes"]], "y")
-        place.axvline(split["old_classes"] - 0.5, color="black", lw=0.8, ls=":")
-        place.set(xlabel="new model's answer (new classes right of the line)", ylabel="true class")
+    for axes, row, counts in zip(panels, rows, every, strict=True):
+        image = axes.imshow(counts, cmap="Greys", interpolation="nearest", aspect="auto", vmin=0, vmax=most)
+        if split["classes"] <= MAX_NAMED_CLASSES:
+            _write_values(axes, counts, most, "d")
+        _name_classes(axes, names, "x")
+        _name_classes(axes, names[: split["old_classes"]], "y")
+        axes.axvline(split["old_classes"] - 0.5, color="black", lw=0.8, ls=":")
+        axes.set(xlabel="new model's answer (new classes right of the line)", ylabel="true class")
         seeds = f"{len(row.records)} seed{'s' if len(row.records) > 1 else ''}"
-        place.set_title(plain(f"{row.label}: {counts.sum()} flips over {seeds}"), fontsize=9)
-        place.grid(visible=False)
+        axes.set_title(literal(f"{row.label}: {counts.sum()} flips over {seeds}"), fontsize=9)
+        axes.grid(visible=False)
 
-        made.colorbar(image, ax=place, label="flips", ticks=MaxNLocator(integer=True))
-    return made
+        figure.colorbar(image, ax=axes, label="flips", ticks=MaxNLocator(integer=True))
+    return figure
 
 
 def curves(store: Store, comparison: Comparison) -> Figure:
     """Training loss and accuracy by epoch, means over seeds; the losses of methods differ in their terms."""
-    made = figure(8, beside_legend(3.6, len(_done(comparison))), title=comparison.title)
-    styles = _looks(comparison)
+    figure = new_figure(8, height_with_legend(3.6, len(_done(comparison))), title=comparison.title)
+    styles = _styles(comparison)
     for number, name in enumerate(("loss", "train_accuracy"), 1):
-        place = axes(made, 1, 2, number)
+        axes = add_axes(figure, 1, 2, number)
         for row in _done(comparison):
             histories = [
                 [epoch.get(name) for epoch in store.history(record)] for record in row.records.values()
@@ -146,17 +158,18 @@ def curves(store: Store, comparison: Comparison) -> Figure:
             values = np.array([history[:length] for history in histories], np.float64)
             if length and not np.isnan(values).all():
                 style = styles[row.label]
-                place.plot(
-                    np.arange(1, length + 1), values.mean(axis=0), label=plain(row.label), color=style.colour,
-                    ls=style.line, lw=1, marker=style.marker, ms=4, markevery=max(1, length // 8),
+                axes.plot(
+                    np.arange(1, length + 1), values.mean(axis=0), label=literal(row.label),
+                    color=style.colour, ls=style.line, lw=1,
+                    marker=style.marker, ms=4, markevery=max(1, length // 8),
                 )  # fmt: skip
-        place.set(xlabel="epoch", ylabel={"loss": "training loss"}.get(name, "training accuracy"))
-        place.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_beside(place)
-    return made
+        axes.set(xlabel="epoch", ylabel={"loss": "training loss"}.get(name, "training accuracy"))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_on_the_right(axes)
+    return figure
 
 
-PICTURES: Mapping[str, Callable[[Store, Comparison], Figure]] = {
+FIGURES: Mapping[str, Callable[[Store, Comparison], Figure]] = {
     "pareto": pareto,
     "margins": margins,
     "flips-by-class": flips_by_class,
@@ -165,8 +178,8 @@ PICTURES: Mapping[str, Callable[[Store, Comparison], Figure]] = {
 }
 
 
-def _looks(comparison: Comparison) -> dict[str, Look]:
-    return looks([(row.method, row.label) for row in comparison.candidates])
+def _styles(comparison: Comparison) -> dict[str, Style]:
+    return styles_of([(row.method, row.label) for row in comparison.candidates])
 
 
 def _done(comparison: Comparison) -> list[Row]:
@@ -176,12 +189,12 @@ def _done(comparison: Comparison) -> list[Row]:
 def _baseline_and_best(comparison: Comparison) -> list[Row]:
     scored = [(summary.mean, row) for row in _done(comparison) if (summary := row.summary("nfr"))]
     best = min(scored, key=lambda item: item[0])[1]
-    plainly = [row for row in _done(comparison) if row.label == BASELINE]
-    return list(dict.fromkeys([*plainly, best]))
+    baseline = [row for row in _done(comparison) if row.label == BASELINE]
+    return list(dict.fromkeys([*baseline, best]))
 
 
 def _pairs(store: Store, comparison: Comparison, row: Row, *, margins: bool = False) -> list[Pair]:
-    """The row's answers against the old model's, seed by seed; with `margins`, only where there are some."""
+    """The row's predictions paired with the old model's, by seed; with `margins`, only pairs with margins."""
     pairs = []
     for seed, record in row.records.items():
         old = comparison.old.records.get(seed)
@@ -207,7 +220,7 @@ def _margins(both: Pair) -> NDArray[np.float32]:
 
 
 def _flip_counts(store: Store, comparison: Comparison, row: Row) -> NDArray[np.int64]:
-    """[old classes, classes] negative flips by true class and new answer, over all seeds."""
+    """[old classes, classes] negative flips by true class and new prediction, over all seeds."""
     split = comparison.candidate_run["split"]
     counts = np.zeros((split["old_classes"], split["classes"]), np.int64)
     for both in _pairs(store, comparison, row):
@@ -222,38 +235,39 @@ def _class_rates(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:
 
 
 def class_names(comparison: Comparison) -> list[str]:
-    """Names by position in the class order; numbers where no record tells names."""
+    """Names by position in the class order; numbers where no record has names."""
     count = comparison.candidate_run["split"]["classes"]
-    rows = (comparison.old, *comparison.candidates)
-    records: list[Record] = [record for row in rows for record in row.records.values()]
-    names = next((r.environment["class_names"] for r in records if "class_names" in r.environment), None)
-    return [str(name) for name in names] if names and len(names) == count else [str(i) for i in range(count)]
+    records: list[Record] = [record for row in comparison.rows for record in row.records.values()]
+    names = next((record.class_names for record in records if record.class_names is not None), ())
+    return list(names) if len(names) == count else [str(i) for i in range(count)]
 
 
-def _name_classes(place: Axes, names: Sequence[str], axis: str) -> None:
-    set_ticks = place.set_xticks if axis == "x" else place.set_yticks
-    if len(names) > MOST_CLASSES_WITH_NAMES:
+def _name_classes(axes: Axes, names: Sequence[str], axis: str) -> None:
+    set_ticks = axes.set_xticks if axis == "x" else axes.set_yticks
+    if len(names) > MAX_NAMED_CLASSES:
         return
-    texts = [plain(name if len(name) < 15 else name[:14] + "…") for name in names]
+    texts = [literal(name if len(name) < 15 else name[:14] + "…") for name in names]
     set_ticks(range(len(names)), texts, fontsize=8)
     if axis == "x" and max(map(len, texts)) > 2:
-        for text in place.get_xticklabels():
+        for text in axes.get_xticklabels():
             text.set(rotation=45, ha="right", rotation_mode="anchor")
 
 
-def _write_values(place: Axes, values: NDArray[Any], most: float, form: str) -> None:
-    """The number in each cell of a picture whose black is `most`; nothing in empty ones."""
+def _write_values(axes: Axes, values: NDArray[Any], most: float, form: str) -> None:
+    """Write the number into each cell that is not 0, of an image in which `most` is black."""
     for (i, j), value in np.ndenumerate(values):
         if value:
             colour = "white" if value > 0.6 * most else "black"
-            place.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=7, color=colour)
+            axes.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=7, color=colour)
 
 
 def _panels(count: int, title: str, *, columns: int = 4, height: float = 1.9) -> tuple[Figure, list[Axes]]:
     columns = max(1, min(columns, count))
     lines = max(1, -(-count // columns))
-    made = figure(max(5.0, 9.0 * columns / 4 if columns != 2 else 9.0), 0.8 + height * lines, title=title)
-    return made, [axes(made, lines, columns, i + 1) for i in range(count)]
+    figure = new_figure(
+        max(5.0, 9.0 * columns / 4 if columns != 2 else 9.0), 0.8 + height * lines, title=title
+    )
+    return figure, [add_axes(figure, lines, columns, i + 1) for i in range(count)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,19 +277,19 @@ class Settings:
     runs: Path = Path("runs")
     """Folder of records."""
     out: Path = Path("figures")
-    """Folder for the pictures, PNG and SVG; made where it is missing."""
+    """Folder for the figures, PNG and SVG; created where it is missing."""
     dataset: str = ""
     """Only this dataset; all by default."""
 
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Draw every picture of every comparison in a folder of records."""
+    """Draw all figures of every comparison in a folder of records."""
     settings = parse(Settings, argv, prog="python -m results.figures", description=main.__doc__ or "")
     store, chosen = finished_comparisons(settings.runs, settings.dataset)
     settings.out.mkdir(parents=True, exist_ok=True)
     for number, comparison in enumerate(chosen, 1):
-        for name, draw in PICTURES.items():
+        for name, draw in FIGURES.items():
             stem = f"{_file_name(comparison.dataset)}-{number}-{name}"
             print(save(draw(store, comparison), settings.out / stem)[0])
     return 0

@@ -1,7 +1,9 @@
-"""The comparison tables: one per setting, the old model first, best bold, second underlined.
+"""The tables of finished runs: one per setting, the old model first, best bold, second underlined.
 
 python -m results.leaderboard runs=runs columns=er_old,nfr,churn sort=nfr export=table.tex
 """
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
@@ -19,11 +21,11 @@ from common.cli import HELP_WORDS, command, parse, print_help
 from common.files import write_atomically
 from common.text import nearest
 from results.analysis import SIGNIFICANT, Analysis, analyse
-from results.board import Comparison, Hole, Row, Run, Summary, comparisons, finished_comparisons
-from results.grid import Cell, Emphasis, Grid, as_csv, latex, markdown, show
+from results.comparisons import Comparison, MissingRun, Row, Summary, comparisons, finished_comparisons
 from results.metrics import METRICS, Metric
 from results.statistics import Interval
-from results.store import Store
+from results.store import RunContent, Store
+from results.tables import Cell, Emphasis, Table, as_csv, latex, markdown, show
 
 DEFAULT_COLUMNS = ("er_old", "er_all", "nfr", "rel_nfr")
 COSTS: dict[str, Metric] = {
@@ -34,8 +36,10 @@ COSTS: dict[str, Metric] = {
 KNOWN_COLUMNS = METRICS | COSTS
 
 
-def tables(store: Store, expected: Iterable[Run], *, columns: Sequence[str] = DEFAULT_COLUMNS) -> list[Grid]:
-    """One table per setting among the expected runs (`Run.document()`), for `results.grid.show`."""
+def tables(
+    store: Store, expected: Iterable[RunContent], *, columns: Sequence[str] = DEFAULT_COLUMNS
+) -> list[Table]:
+    """One table per setting among the expected runs (`Run.document()`), for `results.tables.show`."""
     return [table(store, comparison, columns) for comparison in comparisons(store, expected)]
 
 
@@ -44,8 +48,8 @@ def table(
     comparison: Comparison,
     columns: Sequence[str] = DEFAULT_COLUMNS,
     analysis: Analysis | None = None,
-) -> Grid:
-    """One comparison: old model, methods, noise floor; the rules it follows stand in the footer."""
+) -> Table:
+    """One comparison: old model, methods, noise floor; the footer explains how the numbers were made."""
     analysis = analysis or analyse(comparison)
     places = {name: _places(comparison.candidates, name) for name in columns}
     rows = [_row(comparison.old, columns, {}, Analysis())]
@@ -58,7 +62,7 @@ def table(
     header = ["Method", "Rank", *(KNOWN_COLUMNS[name].title for name in columns), "NFR - none [95 %]"]
     if not analysis.difference:
         header.pop()
-    return Grid(
+    return Table(
         title=comparison.title,
         header=tuple(header),
         rows=tuple(row[: len(header)] for row in rows),
@@ -70,11 +74,11 @@ def table(
 def _row(
     row: Row, columns: Sequence[str], places: dict[str, dict[str, Emphasis]], analysis: Analysis
 ) -> tuple[Cell, ...]:
-    seeds = f" ({len(row.records)} of {row.seeds} seeds)" if row.holes else ""
+    seeds = f" ({len(row.records)} of {row.seeds} seeds)" if row.missing else ""
     rank = analysis.rank.get(row.label)
     numbers = [
         Cell(
-            _shown(row.summary(name), KNOWN_COLUMNS[name]) or _hole(row),
+            _shown(row.summary(name), KNOWN_COLUMNS[name]) or _without_number(row),
             places.get(name, {}).get(row.label, ""),
         )
         for name in columns
@@ -88,9 +92,9 @@ def _row(
     )
 
 
-def _hole(row: Row) -> str:
-    """What stands in a cell without a number: the state of the runs, or a dash for what no such model has."""
-    states = dict.fromkeys(hole.state for hole in row.holes)
+def _without_number(row: Row) -> str:
+    """What a cell without a number says: the state of the runs, or a dash where there is no such number."""
+    states = dict.fromkeys(run.state for run in row.missing)
     return "/".join(states) if states and not row.records else "-"
 
 
@@ -107,7 +111,7 @@ def _interval(interval: Interval) -> str:
 
 
 def _places(rows: Sequence[Row], name: str) -> dict[str, Emphasis]:
-    """Row label -> best or second best mean as shown; equals share a place, rows with holes have none."""
+    """Row label -> best or second best mean as shown; equals share a place, incomplete rows have none."""
     metric = KNOWN_COLUMNS[name]
     if metric.better is None:
         return {}
@@ -115,7 +119,7 @@ def _places(rows: Sequence[Row], name: str) -> dict[str, Emphasis]:
     means = {
         row.label: sign * round(summary.mean * scale, metric.digits)
         for row in rows
-        if row.whole and (summary := row.summary(name)) is not None
+        if row.complete and (summary := row.summary(name)) is not None
     }
     first, second, *_ = [*sorted(set(means.values())), None, None]
     return {
@@ -147,9 +151,9 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
         )
     lines.append(f"Recipe: {comparison.recipe}")
     alike: dict[str, list[str]] = {}
-    for row in (comparison.old, *comparison.candidates):
-        if row.holes:
-            alike.setdefault(_holes(row.holes), []).append(row.label)
+    for row in comparison.rows:
+        if row.missing:
+            alike.setdefault(_missing_runs(row.missing), []).append(row.label)
     return lines + [f"{', '.join(labels)}: {what}" for what, labels in alike.items()]
 
 
@@ -162,18 +166,18 @@ def _samples(comparison: Comparison) -> str:
     return ""
 
 
-def _holes(holes: Sequence[Hole]) -> str:
-    waiting = [str(hole.seed) for hole in holes if hole.state == "missing" and not hole.reason]
-    said = [str(hole) for hole in holes if hole.state != "missing" or hole.reason]
+def _missing_runs(runs: Sequence[MissingRun]) -> str:
+    waiting = [str(run.seed) for run in runs if run.state == "missing" and not run.reason]
+    parts = [str(run) for run in runs if run.state != "missing" or run.reason]
     if waiting:
-        said.append(f"seed{'s' if len(waiting) > 1 else ''} {', '.join(waiting)} not run yet")
-    return "; ".join(said)
+        parts.append(f"seed{'s' if len(waiting) > 1 else ''} {', '.join(waiting)} not run yet")
+    return "; ".join(parts)
 
 
 def numbers(comparison: Comparison, analysis: Analysis, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The raw values behind a table, one flat row a method: rates are fractions of 1."""
+    """The raw values of a table, one flat row per method; rates are fractions of 1."""
     rows = []
-    for row in (comparison.old, *comparison.candidates):
+    for row in comparison.rows:
         flat: dict[str, Any] = {
             "setting": comparison.title,
             "dataset": comparison.dataset,
@@ -185,7 +189,7 @@ def numbers(comparison: Comparison, analysis: Analysis, columns: Sequence[str]) 
             flat |= {name: summary and summary.mean, f"{name}_std": summary and summary.std}
         if difference := analysis.difference.get(row.label):
             flat |= {f"nfr_minus_none_{end}": value for end, value in dataclasses.asdict(difference).items()}
-        rows.append(flat | {"holes": _holes(row.holes) or None})
+        rows.append(flat | {"missing_runs": _missing_runs(row.missing) or None})
     if analysis.floor:
         floor = {"nfr": analysis.floor.mean, "nfr_std": analysis.floor.std}
         rows.append(
@@ -209,7 +213,7 @@ class Settings:
     sort: str = ""
     """A column to sort by, best first, or `rank`; by default No Treatment, then the others by name."""
     export: tuple[Path, ...] = ()
-    """Files to write as well, by their ending: .md, .tex, .csv, .json."""
+    """Files to write as well, in the format of their suffix: .md, .tex, .csv, .json."""
 
     def __post_init__(self) -> None:
         for name in (*self.columns, *([self.sort] if self.sort not in ("", "rank") else [])):
@@ -217,12 +221,12 @@ class Settings:
                 raise ValueError(f"unknown column '{name}'{nearest(name, KNOWN_COLUMNS)}")
         for path in self.export:
             if path.suffix not in _EXPORTS:
-                raise ValueError(f"export={path}: the ending must be one of {', '.join(_EXPORTS)}")
+                raise ValueError(f"export={path}: the suffix must be one of {', '.join(_EXPORTS)}")
 
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Thousands of records hold no cycle, and walking them again and again is half of the time."""
+    """Garbage collection would take half of the time: it walks thousands of records that hold no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -250,23 +254,23 @@ def main(argv: Sequence[str]) -> int:
     chosen = [c for c in found if any(row.records and _asked_for(row, settings) for row in c.candidates)]
     if not chosen:
         raise ValueError(f"runs={settings.runs}: no finished candidate of these methods")
-    grids, rows = [], []
+    printed, rows = [], []
     for comparison in chosen:
         analysis = analyse(comparison)  # of all methods: a filter changes no rank
         shown = _chosen_rows(comparison, analysis, settings)
-        grids.append(table(store, shown, settings.columns, analysis))
+        printed.append(table(store, shown, settings.columns, analysis))
         rows += numbers(shown, analysis, settings.columns)
-    show(grids, Console(highlight=False))
+    show(printed, Console(highlight=False))
     for path in settings.export:
-        write_atomically(path, _EXPORTS[path.suffix](grids, rows).encode())
+        write_atomically(path, _EXPORTS[path.suffix](printed, rows).encode())
     return 0
 
 
 _EXPORTS = {
-    ".md": lambda grids, rows: markdown(grids),
-    ".tex": lambda grids, rows: latex(grids),
-    ".csv": lambda grids, rows: as_csv(rows),
-    ".json": lambda grids, rows: json.dumps(rows, indent=1) + "\n",
+    ".md": lambda tables, rows: markdown(tables),
+    ".tex": lambda tables, rows: latex(tables),
+    ".csv": lambda tables, rows: as_csv(rows),
+    ".json": lambda tables, rows: json.dumps(rows, indent=1) + "\n",
 }
 
 

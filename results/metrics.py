@@ -1,8 +1,10 @@
 """Every metric of an update, as arithmetic on two models' predictions.
 
-Rates are fractions of 1. N counts the samples that the old model was tested on (samples of old classes);
-a rate whose denominator is empty takes the value of an update without flips.
+Rates are fractions of 1. N counts the samples that the old model was tested on (samples of old classes).
+A rate whose denominator is 0 takes the value of an update without flips.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,14 +16,14 @@ from results.predictions import Booleans, Floats, Predictions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """How a table names and reads one number."""
+    """Name, meaning and format of one number in a table."""
 
     title: str
     meaning: str
     better: Literal["low", "high"] | None = "low"
     unit: Literal["%", ""] = "%"
     digits: int = 2
-    """Shown behind the point."""
+    """Digits after the decimal point."""
 
 
 METRICS: dict[str, Metric] = {
@@ -74,10 +76,11 @@ class Pair:
 
 
 def pair(old: Predictions, new: Predictions) -> Pair:
-    """The new model's answers on the old model's samples, in the old order.
+    """The new model's predictions on the old model's samples, in the old model's order.
 
-    Raises ValueError where the old file is empty, the new one lacks one of its samples, or the two
-    disagree about a target.
+    Raises:
+        ValueError: the old model's predictions are empty, the new model's lack one of the samples, or the
+            two disagree about a target.
     """
     if not len(old):
         raise ValueError("the old model's predictions hold no sample")
@@ -95,10 +98,12 @@ def pair(old: Predictions, new: Predictions) -> Pair:
 
 
 def compare(old: Predictions, new: Predictions, *, old_classes: int) -> dict[str, float]:
-    """All metrics of `METRICS` that the two files of predictions tell, by name, and the sample counts.
+    """The metrics of `METRICS` that follow from two models' predictions, by name, and the sample counts.
 
     `old` holds exactly the samples of the old classes 0..old_classes-1, `new` these and any others.
-    Raises ValueError where that does not hold (see also `pair`).
+
+    Raises:
+        ValueError: that does not hold (see also `pair`).
     """
     both = pair(old, new)
     _check_classes(old, new, old_classes)
@@ -127,12 +132,16 @@ def compare(old: Predictions, new: Predictions, *, old_classes: int) -> dict[str
 
 
 def alone(predictions: Predictions, *, on: Literal["old", "all"]) -> dict[str, float]:
-    """Error rate and sample count of a model that is compared with none: an old model or a reference."""
+    """Error rate and sample count of an old model or a reference, which is not compared with another."""
     return {f"er_{on}": error_rate(predictions), f"samples_{on}": len(predictions)}
 
 
 def error_rate(predictions: Predictions) -> float:
-    """Share of the samples with a wrong prediction; ValueError where there are none."""
+    """Share of the samples with a wrong prediction.
+
+    Raises:
+        ValueError: there are no samples.
+    """
     if not len(predictions):
         raise ValueError("the predictions hold no sample")
     return int((~predictions.right).sum()) / len(predictions)

@@ -1,19 +1,16 @@
-"""The paper's figures 3 and 4: what the methods do to a two-dimensional embedding, and what k does."""
+"""The paper's figures 3 and 4: the methods in a two-dimensional embedding, and the effect of the bias k."""
 
-import io
-from dataclasses import dataclass
-from typing import Self
+from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from results.board import Comparison, Row
-from results.predictions import read_arrays
+from results.artifacts import Embeddings
+from results.comparisons import Comparison, Row
+from results.figure_style import add_axes, new_figure, style_of
 from results.store import Record, Store
-from results.style import axes, figure, look
 
 FIGURE3 = ("none", "pct-kl", "mpt-kl-nobias", "mpt-nodistill", "mpt-kl")
 # Markers and numbers tell the classes apart without the colours.
@@ -24,67 +21,32 @@ _CLASS_COLOURS = (
 _CLASS_MARKERS = "osD^v<>PX*"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Embeddings:
-    """A model's two-dimensional embedding of test samples, and the linear classifier on it."""
-
-    embedding: NDArray[np.float32]
-    """[N, 2]"""
-    target: NDArray[np.int64]
-    """[N]"""
-    prediction: NDArray[np.int64]
-    """[N]"""
-    weight: NDArray[np.float32]
-    """[C, 2]"""
-    bias: NDArray[np.float32]
-    """[C]"""
-
-    def __post_init__(self) -> None:
-        n, c = len(self.target), len(self.bias)
-        shapes = {"embedding": (n, 2), "prediction": (n,), "weight": (c, 2)}
-        for name, shape in shapes.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"embeddings: {name} has shape {getattr(self, name).shape}, wanted {shape}")
-
-    def to_bytes(self) -> bytes:
-        """The content of an NPZ file (`embeddings-<attempt>.npz` in a run's folder)."""
-        buffer = io.BytesIO()
-        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        np.savez(buffer, allow_pickle=False, **arrays)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """The inverse of `to_bytes`."""
-        arrays = read_arrays(data)
-        return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
-
-
 def figure3(store: Store, comparison: Comparison) -> Figure:
-    """Test samples in the embedding, with decision regions; old model first, then the five settings.
+    """Test samples in the embedding, with decision regions: the old model, then the five settings.
 
-    Of the first seed that has embeddings; a setting without them is an empty panel that says so.
+    Each panel shows the first seed that has embeddings. A setting without embeddings gets an empty panel that
+    says so.
     """
     old_classes = comparison.candidate_run["split"]["old_classes"]
     rows = [("old model", comparison.old), *((name, _row(comparison, name)) for name in FIGURE3)]
-    made = figure(9.6, 6.6, title=comparison.title)
+    figure = new_figure(9.6, 6.6, title=comparison.title)
     for number, (name, row) in enumerate(rows, 1):
-        place = axes(made, 2, 3, number)
-        place.grid(visible=False)
-        place.set(xticks=[], yticks=[])
+        axes = add_axes(figure, 2, 3, number)
+        axes.grid(visible=False)
+        axes.set(xticks=[], yticks=[])
         found = _embeddings(store, row)
         if found is None:
-            place.text(0.5, 0.5, "no embeddings", ha="center", va="center", transform=place.transAxes)
-            place.set_title(name, fontsize=9)
+            axes.text(0.5, 0.5, "no embeddings", ha="center", va="center", transform=axes.transAxes)
+            axes.set_title(name, fontsize=9)
             continue
         record, embeddings = found
-        _draw(place, embeddings, old_classes)
+        _draw(axes, embeddings, old_classes)
         rates = [f"{title} {record.metrics[key]:.1%}" for title, key in _RATES if key in record.metrics]
-        place.set_title(f"{name}: {', '.join(rates)}" if rates else name, fontsize=9)
-    made.supxlabel(
+        axes.set_title(f"{name}: {', '.join(rates)}" if rates else name, fontsize=9)
+    figure.supxlabel(
         "filled: samples of old classes; hollow: of new ones; shaded: decision regions", fontsize=8
     )
-    return made
+    return figure
 
 
 _RATES = (("ER old", "er_old"), ("NFR", "nfr"))
@@ -101,45 +63,45 @@ def _embeddings(store: Store, row: Row | None) -> tuple[Record, Embeddings] | No
     return None
 
 
-def _draw(place: Axes, embeddings: Embeddings, old_classes: int) -> None:
-    # One in a hundred samples may lie far out, and would press all others into a corner.
+def _draw(axes: Axes, embeddings: Embeddings, old_classes: int) -> None:
+    # One sample in a hundred may lie far out, and would squeeze all others into a corner.
     low, high = np.quantile(embeddings.embedding, [0.005, 0.995], axis=0)
     (x0, y0), (x1, y1) = (low - 0.08 * (high - low)).tolist(), (high + 0.08 * (high - low)).tolist()
     xs, ys = np.meshgrid(np.linspace(x0, x1, 300), np.linspace(y0, y1, 300))
     regions = (np.stack([xs, ys], axis=-1) @ embeddings.weight.T + embeddings.bias).argmax(axis=-1)
     colours = [_CLASS_COLOURS[c % len(_CLASS_COLOURS)] for c in range(len(embeddings.bias))]
-    place.imshow(
+    axes.imshow(
         regions, origin="lower", extent=(x0, x1, y0, y1), aspect="auto", cmap=ListedColormap(colours),
         vmin=0, vmax=len(colours) - 1, alpha=0.3, interpolation="nearest",
     )  # fmt: skip
     for c in np.unique(embeddings.target).tolist():
         points = embeddings.embedding[embeddings.target == c]
         colour = _CLASS_COLOURS[c % len(_CLASS_COLOURS)]
-        place.plot(
+        axes.plot(
             *points[:200].T, ls="none", marker=_CLASS_MARKERS[c % len(_CLASS_MARKERS)], ms=3, mec=colour,
             mfc=colour if c < old_classes else "none", mew=0.6,
         )  # fmt: skip
         x, y = np.median(points, axis=0).tolist()
-        place.text(x, y, str(c), fontsize=8, weight="bold", ha="center", va="center")
-    place.set(xlim=(x0, x1), ylim=(y0, y1))
+        axes.text(x, y, str(c), fontsize=8, weight="bold", ha="center", va="center")
+    axes.set(xlim=(x0, x1), ylim=(y0, y1))
 
 
 def figure4(store: Store, comparison: Comparison) -> Figure:
     """Error rate on all classes as bars and NFR as lines over the bias k, for both distances."""
-    made = figure(7.2, 3.8, title=comparison.title)
-    bars = axes(made)
+    figure = new_figure(7.2, 3.8, title=comparison.title)
+    bars = add_axes(figure)
     lines = bars.twinx()
     methods = [method for method in ("mpt-kl", "mpt-lm") if _by_k(comparison, method)]
     ks = sorted({k for method in methods for k in _by_k(comparison, method)})
     width = 0.8 / max(1, len(methods))
     for number, method in enumerate(methods):
-        style, rows = look(method), _by_k(comparison, method)
+        style, rows = style_of(method), _by_k(comparison, method)
         at = np.array([ks.index(k) + (number - (len(methods) - 1) / 2) * width for k in rows])
-        for metric, name, place in (("er_all", "ER all", bars), ("nfr", "NFR", lines)):
+        for metric, name, axes in (("er_all", "ER all", bars), ("nfr", "NFR", lines)):
             summaries = [summary for row in rows.values() if (summary := row.summary(metric)) is not None]
             means = [100 * summary.mean for summary in summaries]
             spread = [100 * (summary.std or 0) for summary in summaries]
-            if place is bars:
+            if axes is bars:
                 bars.bar(
                     at, means, width, yerr=spread, label=f"{name}, {method}", color="white",
                     edgecolor=style.colour, hatch=style.hatch, error_kw={"elinewidth": 0.8},
@@ -154,16 +116,16 @@ def figure4(store: Store, comparison: Comparison) -> Figure:
     lines.set(ylabel="negative flip rate in % (lines)", ylim=(0, None))
     lines.spines["right"].set_visible(True)
     lines.grid(visible=False)
-    handles = [place.get_legend_handles_labels() for place in (bars, lines)]
+    handles = [axes.get_legend_handles_labels() for axes in (bars, lines)]
     bars.legend(
         [h for some, _ in handles for h in some], [label for _, some in handles for label in some],
         loc="center left", bbox_to_anchor=(1.12, 0.5), frameon=False,
     )  # fmt: skip
-    return made
+    return figure
 
 
 def _by_k(comparison: Comparison, method: str) -> dict[float, Row]:
-    """The rows of a method that take a k, by k; of two with one k, the first; no bias is a k of 0."""
+    """The rows of a method by k. No bias means k = 0; of two rows with the same k, the first counts."""
     rows: dict[float, Row] = {}
     for row in comparison.candidates:
         if row.method in (method, f"{method}-nobias") and row.records:

@@ -1,7 +1,9 @@
-"""Tests and intervals for paired answers; exact wherever an exact one exists.
+"""Tests and intervals for paired predictions; exact wherever an exact method exists.
 
-scipy is imported where it is needed: a table has to start in a fraction of a second.
+scipy is imported where it is needed, because a table has to start in a fraction of a second.
 """
+
+from __future__ import annotations
 
 import functools
 import math
@@ -25,7 +27,7 @@ class Interval:
 
 @functools.lru_cache(maxsize=100_000)
 def mcnemar(one_way: int, other_way: int) -> float:
-    """Two-sided p of the exact McNemar test: is a pair of answers as likely to differ one way as the other?
+    """Two-sided p of the exact McNemar test: are paired predictions as likely to differ one way as the other?
 
     The arguments count the samples that differ each way; of `n` in all, p is twice the binomial(n, 1/2)
     probability of a count as small as the smaller one (McNemar 1947; the sign test).
@@ -33,13 +35,13 @@ def mcnemar(one_way: int, other_way: int) -> float:
     n, count = one_way + other_way, min(one_way, other_way)
     choices = math.lgamma(n + 1) - math.lgamma(count + 1) - math.lgamma(n - count + 1)
     first = math.exp(choices - n * math.log(2))
-    # Each term is the one before times k / (n - k + 1); ten standard deviations down, nothing is left.
+    # Each term is the previous one times k / (n - k + 1); beyond ten standard deviations nothing is left.
     below = np.arange(count, max(0, count - 10 - int(5 * math.sqrt(n))), -1)
     return min(1.0, 2 * first * (1 + float(np.cumprod(below / (n - below + 1)).sum())))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number by Holm's step-down rule (1979), in the order given."""
+    """p-values adjusted for their number by Holm's step-down procedure (1979), in the order given."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted = [0.0] * len(p_values)
     highest = 0.0
@@ -50,7 +52,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def binomial_interval(count: int, n: int, *, level: float = LEVEL) -> Interval:
-    """Clopper-Pearson interval of a rate of `count` in `n`: it covers at least `level`, also for none."""
+    """Clopper-Pearson interval of a rate of `count` in `n`; its coverage is at least `level`, also for 0."""
     from scipy.special import betaincinv
 
     tail = (1 - level) / 2
@@ -72,7 +74,7 @@ def bootstrap_mean(values: NDArray[np.integer], *, level: float = LEVEL) -> Inte
     if len(steps) == 1:
         return Interval(mean, mean, mean)
 
-    # Sums further from their mean have no weight that a double could tell from 0, rare flips included.
+    # Sums further from their mean have a probability that a double cannot tell from 0, even for rare flips.
     spread = 8 * math.sqrt(n * float(np.var(values))) + len(steps) + 32
     length = 1 << math.ceil(math.log2(min(2 * spread, n * (len(steps) - 1)) + 1))
     first = max(0, min(round(n * (mean - lowest)) - length // 2, n * (len(steps) - 1) + 1 - length))

@@ -1,1 +1,1 @@
-"""Runs the Jobs of a plan: in this process, as processes of this machine, or on SLURM."""
+"""Everything that knows SLURM: what to ask of it, its queue, submitting, and what runs on its nodes."""

@@ -1,15 +1,15 @@
-"""`python -m slurm.cancel runs=PATH`: end the jobs submitted from a folder of records, and no others."""
+"""Cancel the jobs submitted to SLURM from a folder of records, and no others: `cancel runs=PATH`."""
 
 from __future__ import annotations
 
 import os
-import pwd
 import sys
 from collections.abc import Sequence
 
 from common import cli
 from slurm import scheduler
-from slurm.desk import Desk
+from slurm.commands import NoAnswer
+from slurm.ledger import Ledger
 from slurm.status import StatusConfig, living
 
 
@@ -17,14 +17,14 @@ from slurm.status import StatusConfig, living
 def main(argv: Sequence[str]) -> int:
     """Exit code 0, or 1 where SLURM does not answer."""
     asked = cli.parse(StatusConfig, argv, prog="python -m slurm.cancel", description=str(__doc__))
-    desk = Desk(asked.runs)
-    tasks = living(desk) if desk.exists else []
-    if tasks is None:
-        print("SLURM does not answer", file=sys.stderr)
+    ledger = Ledger(asked.runs)
+    try:
+        tasks = living(ledger) if ledger.exists else []
+    except NoAnswer as silence:
+        print(f"SLURM does not answer ({silence})", file=sys.stderr)
         return 1
-    me = pwd.getpwuid(os.getuid()).pw_name
-    mine = [task.entry.slurm_id for task in tasks if task.entry.user == me]
-    desk.note_cancelled(mine)  # first, for a sweep that watches sees a task end at once
+    mine = [entry.slurm_id for entry in scheduler.mine((task.entry for task in tasks), os.getuid())]
+    ledger.note_cancelled(mine)  # first, for a sweep that watches sees a task end at once
     scheduler.cancel(mine)
     others = len(tasks) - len(mine)
     print(f"cancelled {len(mine)} job(s)" + (f"; {others} belong to other people" if others else ""))

@@ -1,4 +1,4 @@
-"""`python -m slurm.logs RUN [runs=PATH] [lines=40]`: the end of what a run's job has printed."""
+"""The end of what the job of a run has printed: `logs RUN [runs=PATH] [lines=40]`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import cli
-from common.text import nearest
-from harness import jobfile
-from slurm.progress import log_path
+from common.jobs import read_job_ref
+from common.paths import RecordsFolder
+from common.text import nearest, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError("expected one RUN: python -m slurm.logs RUN [runs=PATH] [lines=40]")
     path = find(asked.runs, names[0])
     for line in path.read_text(errors="replace").splitlines()[-asked.lines :]:
-        print(line)
+        print(printable(line))
     return 0
 
 
@@ -58,14 +58,12 @@ def find(runs: Path, name: str) -> Path:
 
 
 def _logs(runs: Path) -> Iterator[tuple[str, Path]]:
-    """Every log there is, under the ids of its job and of the job's runs."""
-    for folder in sorted((runs / "jobs").glob("*")):
-        path = log_path(runs, folder.name)
-        if not path.exists():
-            continue
-        job, _ = jobfile.read(folder)
-        for name in dict.fromkeys((job.id, *(run.id for run in job.runs))):
-            yield name, path
+    """Every log there is, under the id of its job and those of the job's runs."""
+    for folder in RecordsFolder(runs).job_folders():
+        if folder.log().exists():
+            job = read_job_ref(folder)
+            for name in dict.fromkeys((job.id, *job.run_ids)):
+                yield name, folder.log()
 
 
 if __name__ == "__main__":

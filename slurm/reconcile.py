@@ -1,113 +1,97 @@
-"""What the Jobs of a plan are up to, from records and SLURM's hints: pure functions, fit for 10,000 runs."""
+"""What the jobs of a plan are up to, from records and SLURM's hints: pure functions, fit for 10,000 runs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal
 
-from harness.jobfile import INTERRUPTED
-from harness.plan import Job
-from results.store import Cause, Failure
-from slurm.desk import Array, Slip
-from slurm.failures import death
-from slurm.progress import log_path
+from common.jobs import FOR_PARENTS, UNSUBMITTED, JobRef, JobState, Phase, blocked, blocked_state
+from common.paths import RecordsFolder
+from slurm.ledger import Array
 from slurm.scheduler import ACTIVE, Entry
-from slurm.states import FOR_PARENTS, LOST, UNSUBMITTED, JobState, Phase, blocked_note, is_blocked
-from slurm.task import Report
 
-OUT_OF_MEMORY = (
-    "exceeded memory limit",
-    "exceeded job memory limit",
-    "oom-kill",
-    "oom_kill",
-    "Out Of Memory",
-)
 NEVER = "DependencyNeverSatisfied"
+HELD_STATES = frozenset({"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
+HELD_REASONS = re.compile(r"\bheld\b|Held|HoldMaxRequeue|" + NEVER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """A task of ours in SLURM's queue, with the Job that it does."""
+    """A task of ours in SLURM's queue, with the job that it does."""
 
-    slip: Slip
+    job: JobRef
     entry: Entry
 
     @property
     def number(self) -> int:
         """Grows from one submission to the next."""
-        return int(self.entry.slurm_id.partition("_")[0])
+        return int(self.entry.main_id)
 
 
 def tasks_of(entries: Iterable[Entry], arrays: Mapping[str, Array]) -> list[Task]:
     """The tasks behind those entries of the queue whose comment is the token of one of `arrays`."""
     return [
-        Task(slip=array.slips[entry.index], entry=entry)
+        Task(job=array.jobs[entry.index], entry=entry)
         for entry in entries
         if (array := arrays.get(entry.comment)) is not None
-        and entry.index < len(array.slips)
+        and entry.index < len(array.jobs)
         and not entry.refused
     ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Reconciliation:
     """How a plan stands at one moment."""
 
     states: Mapping[str, JobState]
-    """By Job id."""
-    submit: tuple[Job, ...] = ()
-    """Jobs that nothing works on and nothing speaks against, parents before children."""
-    ended: tuple[tuple[Job, Task], ...] = ()
+    """By job id."""
+    submit: tuple[JobRef, ...] = ()
+    """Jobs to submit: nothing works on them and nothing speaks against them; parents before children."""
+    ended: tuple[tuple[JobRef, Task], ...] = ()
     """Jobs whose newest task is over although runs have no record: somebody must find out why."""
     live: Mapping[str, tuple[Task, ...]] = field(default_factory=dict)
-    """Tasks in the queue that work on a Job's missing runs, by Job id."""
+    """Tasks in the queue that work on a job's missing runs, by job id."""
 
 
 def reconcile(
-    jobs: Sequence[Job],
+    jobs: Sequence[JobRef],
     *,
-    runs: Path,
+    records: RecordsFolder,
     done: Collection[str],
     tasks: Iterable[Task],
     tracked: Mapping[str, Task],
     settled: Collection[str],
     failed: Mapping[str, str],
-) -> Picture:
+) -> Reconciliation:
     """Compare what should be with what is.
 
     Args:
         jobs: parents before children.
-        runs: the folder of records, for the names of logs.
+        records: the folder of records, for the names of logs.
         done: ids of runs with a valid record, the only proof that anything is finished.
         tasks: what the queue shows, lately ended tasks included.
-        tracked: the newest task that was ever seen for a Job, which the queue may have forgotten.
+        tracked: the newest task that was ever seen for a job, which the queue may have forgotten.
         settled: SLURM ids of ended tasks that have been accounted for.
         failed: Jobs that are not to be tried again, with the reason.
     """
     newest, working = _index(tasks)
     states: dict[str, JobState] = {}
-    submit: list[Job] = []
-    ended: list[tuple[Job, Task]] = []
+    submit: list[JobRef] = []
+    ended: list[tuple[JobRef, Task]] = []
     live: dict[str, tuple[Task, ...]] = {}
-    titles = {job.id: job.title for job in jobs}
-    gone: set[str] = set()
+    by_id = {job.id: job for job in jobs}
+    lost = blocked(jobs, failed, lambda job: _missing(job, done))
     for job in jobs:
-        missing = [run.id for run in job.runs if run.id not in done]
+        missing = _missing(job, done)
         if not missing:
             states[job.id] = JobState(phase=Phase.DONE)
             continue
+        if job.id in lost:
+            states[job.id] = blocked_state(by_id[lost[job.id]], records)
+            continue
         if job.id in failed:
             states[job.id] = JobState(phase=Phase.FAILED, note=failed[job.id])
-            gone.update(missing)
-            continue
-        lost = [p for p in job.after if p in states and states[p].phase in LOST]
-        if lost and is_blocked(job, missing, gone):
-            gone.update(missing)
-            states[job.id] = JobState(
-                phase=Phase.BLOCKED, note=blocked_note(titles[lost[0]], log_path(runs, lost[0]))
-            )
             continue
         found = {run: working[run] for run in missing if run in working}
         live[job.id] = tuple({task.entry.slurm_id: task for task in found.values()}.values())
@@ -120,17 +104,21 @@ def reconcile(
         else:
             states[job.id] = JobState(phase=Phase.WAITING, note=UNSUBMITTED)
             submit.append(job)
-    return Picture(states=states, submit=tuple(submit), ended=tuple(ended), live=live)
+    return Reconciliation(states=states, submit=tuple(submit), ended=tuple(ended), live=live)
+
+
+def _missing(job: JobRef, done: Collection[str]) -> list[str]:
+    return [run_id for run_id in job.run_ids if run_id not in done]
 
 
 def _index(tasks: Iterable[Task]) -> tuple[dict[str, Task], dict[str, Task]]:
-    """The newest task of each Job, and the newest living one of each run."""
+    """The newest task of each job, and the newest living one of each run."""
     newest: dict[str, Task] = {}
     working: dict[str, Task] = {}
     for task in sorted(tasks, key=lambda task: task.number):
-        newest[task.slip.job] = task
+        newest[task.job.id] = task
         if task.entry.live:
-            working.update(dict.fromkeys(task.slip.runs, task))
+            working.update(dict.fromkeys(task.job.run_ids, task))
     return newest, working
 
 
@@ -142,11 +130,14 @@ def _forgotten(task: Task | None) -> Task | None:
 
 
 def live_state(tasks: Sequence[Task]) -> JobState:
-    """How the Job stands that these living tasks work on."""
+    """The state of the job that these living tasks work on."""
     entries = [task.entry for task in tasks]
     running = next((entry for entry in entries if entry.state in ACTIVE), None)
     if running is not None:
         return JobState(phase=Phase.RUNNING, node=running.node)
+    held = next((entry for entry in entries if _is_held(entry)), None)
+    if held is not None:
+        return JobState(phase=Phase.PENDING, note=_held_note(held), node=held.node, held=True)
     entry = entries[0]
     if entry.reason == "Dependency":
         return JobState(phase=Phase.WAITING, note=FOR_PARENTS)
@@ -154,60 +145,16 @@ def live_state(tasks: Sequence[Task]) -> JobState:
     return JobState(phase=Phase.PENDING, note=note, node=entry.node)
 
 
-Verdict = Cause | Literal["dependency", "cancelled"]
-STATES: Mapping[str, tuple[Verdict, str]] = {
-    "TIMEOUT": ("timeout", "it ran into its time limit"),
-    "DEADLINE": ("timeout", "it could not end before its deadline"),
-    "OUT_OF_MEMORY": ("memory", "it used more memory than it asked for"),
-    "NODE_FAIL": ("node", "its node failed"),
-    "BOOT_FAIL": ("node", "its node did not start"),
-    "PREEMPTED": ("preempted", "it was preempted"),
-}
+def _is_held(entry: Entry) -> bool:
+    """Whether it stays in the queue until a person acts."""
+    return entry.state in HELD_STATES or (
+        entry.state == "PENDING" and bool(HELD_REASONS.search(entry.reason))
+    )
 
 
-def lost_parent(job: Job, task: Task, picture: Picture) -> bool:
-    """Whether a Job that `task` waited for has gone: ended without its records, or submitted anew since."""
-    waited_for = [p for p in job.after if p in picture.states and picture.states[p].phase is not Phase.DONE]
-    return any(all(t.number > task.number for t in picture.live.get(p, ())) for p in waited_for)
-
-
-def judge(
-    entry: Entry,
-    report: Report | None,
-    failure: Failure | None,
-    transport_log: str,
-    *,
-    orphan: bool = False,
-    unwanted: bool = False,
-) -> tuple[Verdict, str]:
-    """Why a task ended without all its records, from whatever there is.
-
-    Args:
-        entry: its last state in the queue; an empty state where SLURM has forgotten it.
-        report: what the task itself wrote, None if it never came to that.
-        failure: what the program wrote of its failure.
-        transport_log: the end of what SLURM printed into the task's stderr.
-        orphan: see `lost_parent`.
-        unwanted: whether `slurm.cancel` ended it.
-    """
-    where = f" on {entry.node or (report.node if report else '')}".rstrip().removesuffix(" on")
-    started = report is not None or bool(entry.node)
-    if not unwanted and (entry.reason == NEVER or (entry.state == "CANCELLED" and orphan and not started)):
-        return "dependency", "a job that it waited for failed"
-    if unwanted or entry.state == "CANCELLED":
-        return "cancelled", "it was cancelled; the same command submits it again"
-    if entry.state in STATES:
-        cause, words = STATES[entry.state]
-        return cause, words + where
-    if any(words in transport_log for words in OUT_OF_MEMORY):
-        return "memory", "it used more memory than it asked for" + where
-    if report is None:
-        said = transport_log.strip().rpartition("\n")[2]
-        return "node", f"it ended before the program started{where}" + (f": {said[-200:]}" if said else "")
-    if report.code is None:
-        return "node", "it disappeared" + where
-    if report.code == INTERRUPTED:
-        return "preempted", report.why or "it was told to stop"
-    if report.code > 0 and failure is not None:
-        return failure.cause, failure.message
-    return death(report.code, oom=report.oom)
+def _held_note(entry: Entry) -> str:
+    """The scheduler's reason, and the command that helps."""
+    if entry.reason == NEVER:
+        return f"{NEVER}: scancel {entry.slurm_id} lets the sweep submit it again"
+    reason = entry.reason or entry.state.lower()
+    return f"held in the queue: {reason}; scontrol release {entry.slurm_id} lets it start"

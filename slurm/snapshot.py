@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.code import ROOMS, SOURCE, commit
+from slurm import bootstrap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,42 +19,45 @@ class Snapshot:
     path: str
     commit: str
     """`<sha>`, or `<sha>+dirty` where tracked files differed from it; `unknown` without git."""
+    digest: str = ""
+    """SHA-256 of all its files, checked on the node before anything is imported."""
 
 
 def take(folder: Path, *, source: Path = SOURCE) -> Snapshot:
     """Copy the rooms of `source` into `folder` under a hash of their content.
 
-    Equal code is copied once, however many sweeps and people start at the same moment.
+    Equal code is copied once, however many sweeps start at the same moment; a copy that was changed is made
+    again.
     """
-    files = sorted(_files(source))
-    digest = hashlib.sha256()
-    for path in files:
-        content = (source / path).read_bytes()
-        digest.update(f"{path}\0{len(content)}\0".encode())
-        digest.update(content)
-    target = folder / digest.hexdigest()[:16]
+    files = list(_files(source))
+    digest = bootstrap.tree_digest(source, files)
+    target = folder / digest[:16]
+    if target.is_dir() and bootstrap.tree_digest(target, list(bootstrap.files(target))) != digest:
+        damaged = target.rename(folder / f".damaged-{uuid.uuid4().hex}")
+        shutil.rmtree(damaged, ignore_errors=True)
     if not target.is_dir():
         _copy(files, source, target)
-    return Snapshot(path=str(target), commit=commit(source))
+    return Snapshot(path=str(target), commit=commit(source), digest=digest)
 
 
 def _copy(files: Sequence[Path], source: Path, target: Path) -> None:
     """Make `target` whole at once, or find that somebody else has."""
     temporary = target.with_name(f".{uuid.uuid4().hex}")
-    for path in files:
-        (temporary / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / path, temporary / path)
     try:
+        for path in files:
+            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / path, temporary / path)
         temporary.rename(target)
     except OSError:
-        shutil.rmtree(temporary)
         if not target.is_dir():
             raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _files(source: Path) -> Iterator[Path]:
-    """Files of the rooms, relative to `source`, without what Python makes of them."""
+    """Files of the rooms, relative to `source`, without what Python and editors make of them."""
     for room in ROOMS:
-        for path in (source / room).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
-                yield path.relative_to(source)
+        for path in bootstrap.files(source / room):
+            if "__pycache__" not in path.parts and not path.name.startswith("."):
+                yield Path(room) / path

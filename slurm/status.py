@@ -1,26 +1,23 @@
-"""`python -m slurm.status runs=PATH`: all that was submitted from a folder of records and is not done."""
+"""All that was submitted to SLURM from a folder of records and is not done: `status runs=PATH`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 from rich.console import Console
 
 from common import cli
-from harness import jobfile
-from harness.plan import Job
+from common.jobs import UNSUBMITTED, JobRef, JobState, Phase
+from common.jobtable import failure_line, held_line, jobs_table
 from results.store import Store
 from slurm import scheduler
-from slurm.desk import Desk
-from slurm.failures import first_failure
-from slurm.progress import log_path
-from slurm.reconcile import Task, live_state, tasks_of
-from slurm.states import LOST, JobState, Phase, blocked_note
-from slurm.view import failure, table
+from slurm.commands import NoAnswer
+from slurm.ledger import Ledger
+from slurm.reconcile import Task, reconcile, tasks_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,62 +32,70 @@ class StatusConfig:
 def main(argv: Sequence[str]) -> int:
     """Exit code 0, or 1 where SLURM does not answer."""
     asked = cli.parse(StatusConfig, argv, prog="python -m slurm.status", description=str(__doc__))
-    console, desk = Console(), Desk(asked.runs)
-    if not desk.exists:
-        console.print(f"nothing was submitted to SLURM from {asked.runs}", highlight=False)
+    console, ledger = Console(), Ledger(asked.runs)
+    if not ledger.exists:
+        console.print(f"nothing was submitted to SLURM from {asked.runs}", highlight=False, markup=False)
         return 0
-    tasks = living(desk)
-    if tasks is None:
-        console.print("SLURM does not answer")
+    try:
+        tasks = living(ledger)
+    except NoAnswer as silence:
+        console.print(f"SLURM does not answer ({silence})", highlight=False, markup=False)
         return 1
-    jobs, states = overview(desk, tasks)
+    jobs, states = overview(ledger, tasks)
     console.print(f"{len(tasks)} task(s) queued or running, {len(jobs)} job(s) not done", highlight=False)
-    console.print(table(jobs, states, runs=desk.runs, rows=len(jobs) + 1))
+    console.print(jobs_table(jobs, states, records=ledger.records, rows=len(jobs) + 1))
     for job in jobs:
+        if states[job.id].held:
+            console.print(held_line(job, states[job.id]), soft_wrap=True)
         if states[job.id].phase is Phase.FAILED:
-            console.print(failure(job, states[job.id], runs=desk.runs), soft_wrap=True)
+            console.print(failure_line(job, states[job.id], records=ledger.records), soft_wrap=True)
     return 0
 
 
-def living(desk: Desk) -> list[Task] | None:
-    """Tasks from this folder that wait or run; None where SLURM does not answer."""
-    entries = scheduler.queue(desk.name)
-    if entries is None:
-        return None
-    arrays = {array.token: array for array in desk.arrays()}
+def living(ledger: Ledger) -> list[Task]:
+    """Tasks from this folder that wait or run.
+
+    Raises:
+        NoAnswer: SLURM is silent.
+    """
+    entries = ledger.ours(scheduler.queue(ledger.users()))
+    arrays = {array.token: array for array in ledger.arrays()}
     return tasks_of([entry for entry in entries if entry.live], arrays)
 
 
-def overview(desk: Desk, tasks: Sequence[Task]) -> tuple[list[Job], dict[str, JobState]]:
-    """The Jobs that have runs without a record, and how each of them stands."""
-    store = Store(desk.runs)
-    working: dict[str, list[Task]] = {}
-    for task in tasks:
-        working.setdefault(task.slip.job, []).append(task)
-    slips = {slip.job: slip for array in desk.arrays() for slip in array.slips}
-    left = {
-        job_id: missing
-        for job_id, slip in slips.items()
-        if (missing := [run_id for run_id in slip.runs if store.read(run_id) is None])
+def overview(ledger: Ledger, tasks: Sequence[Task]) -> tuple[list[JobRef], dict[str, JobState]]:
+    """The submitted jobs that have runs without a record, and how each of them stands."""
+    store = Store(ledger.records.root)
+    submitted = {job.id: job for array in ledger.arrays() for job in array.jobs}
+    missing = {job.id: left for job in submitted.values() if (left := store.missing(job.run_ids))}
+    jobs = _parents_first([submitted[job_id] for job_id in missing])
+    working = {task.job.id for task in tasks}
+    failed = {
+        job.id: f"{failure.cause}: {failure.message}"
+        for job in jobs
+        if job.id not in working and (failure := store.first_failure(missing[job.id])) is not None
     }
-    jobs = [jobfile.read(jobfile.job_folder(desk.runs, job_id))[0] for job_id in left]
-    states: dict[str, JobState] = {}
-    for job in _parents_first(jobs):
-        lost = [p for p in job.after if p in states and states[p].phase in LOST]
-        if job.id in working:
-            states[job.id] = live_state(working[job.id])
-        elif (failed := first_failure(store, left[job.id])) is not None:
-            states[job.id] = JobState(phase=Phase.FAILED, note=f"{failed.cause}: {failed.message}")
-        elif lost:
-            title = next(parent.title for parent in jobs if parent.id == lost[0])
-            note = blocked_note(title, log_path(desk.runs, lost[0]))
-            states[job.id] = JobState(phase=Phase.BLOCKED, note=note)
-        else:
-            states[job.id] = JobState(phase=Phase.STOPPED, note="no longer queued; the same sweep submits it")
-    return jobs, states
+    lacking = {run_id for left in missing.values() for run_id in left}
+    picture = reconcile(
+        jobs,
+        records=ledger.records,
+        done={run_id for job in jobs for run_id in job.run_ids} - lacking,
+        tasks=tasks,
+        tracked={},
+        settled=(),
+        failed=failed,
+    )
+    return jobs, {job.id: _without_a_sweep(picture.states[job.id]) for job in jobs}
 
 
-def _parents_first(jobs: Sequence[Job]) -> list[Job]:
+def _without_a_sweep(state: JobState) -> JobState:
+    """What waits to be submitted waits for somebody to start the sweep again."""
+    if state.note != UNSUBMITTED:
+        return state
+    return replace(state, phase=Phase.STOPPED, note="not in the queue; the same sweep submits it")
+
+
+def _parents_first(jobs: Sequence[JobRef]) -> list[JobRef]:
     by_id = {job.id: job for job in jobs}
     order = TopologicalSorter({job.id: [p for p in job.after if p in by_id] for job in jobs})
     return [by_id[job_id] for job_id in order.static_order()]

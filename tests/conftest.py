@@ -1,8 +1,14 @@
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from rich.console import Console
+
+from tests.standin_jobs import Bench
 
 # The same examples every time; and no deadline: the first call of a kernel may compile it.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -43,3 +49,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def cannot():
     """Leaves a test out for the reason given; in CI, which sets everything up, fails for it."""
     return pytest.fail if os.environ.get("CI") else pytest.skip
+
+
+@pytest.fixture
+def standin_jobs(tmp_path):
+    """A folder of records with jobs for the stand-in program."""
+    return Bench(tmp_path / "runs")
+
+
+@pytest.fixture
+def console(tmp_path):
+    """A console that is not a terminal; what it was told is in `console.file`."""
+    with (tmp_path / "console.txt").open("w+") as file:
+        yield Console(file=file, width=160)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with `runs/`: one seed of two methods on the digits, trained for an epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = ["dataset=digits", "methods=none,pct-naive", "seeds=0", "epochs=1", f"runs={folder / 'runs'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.flips", "sweep", *words],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder

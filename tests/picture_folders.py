@@ -3,7 +3,6 @@
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,7 +18,7 @@ def photograph(number: int, height: int, width: int) -> NDArray[np.uint8]:
     image = load_sample_images().images[number % 2]
     top, left = rng.integers(0, image.shape[0] // 3), rng.integers(0, image.shape[1] // 3)
     part = image[top : top + 280, left : left + 400]
-    return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return np.array(Image.fromarray(part).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def make_folder(root: Path, *, train: int = 12, test: int = 5) -> Path:

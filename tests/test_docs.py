@@ -10,31 +10,58 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import config, sweep
+from common import cli
+from harness import config, flips, sweep
+from loaders.build import BuildConfig
 from methods import METHODS, Entry, Step
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def blocks(language, text=README):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def commands(module):
-    """Words of every call of `python -m module` in the documents' shell blocks."""
+def shell_lines(document):
+    """Every command of a document's shell blocks, as words."""
     lines = [
         line.partition(" #")[0]
-        for document in DOCUMENTS
         for block in blocks("bash", document.read_text())
         for line in block.replace("\\\n", " ").splitlines()
     ]
-    called = [shlex.split(line) for line in lines if f"python -m {module}" in line]
-    return [words[words.index(module) + 1 :] for words in called]
+    return [words for line in lines if (words := shlex.split(line))]
 
 
-@pytest.mark.parametrize("words", commands("harness.sweep"), ids=" ".join)
+def calls(name, documents=DOCUMENTS):
+    """Words of every call of a subcommand in the documents, as `flips NAME` or as `python -m MODULE`."""
+    starts = (["flips", name], ["python", "-m", flips.SUBCOMMANDS[name].module])
+    return [
+        words[len(start) :]
+        for document in documents
+        for words in shell_lines(document)
+        for start in starts
+        if words[: len(start)] == start
+    ]
+
+
+def test_every_command_of_the_readme_is_one_that_is_tested_here():
+    tested = {"sweep", "build", "compare", "leaderboard", "figures", "report"}
+    for words in shell_lines(ROOT / "README.md"):
+        known = (
+            (words[0] == "flips" and words[1] in tested)
+            or (words[0] == "make" and words[1:] in (["sweep"], ["test"]))
+            or words in (["pip", "install", "."], ["source", ".venv/bin/activate"])
+        )
+        assert known, " ".join(words)
+
+
+@pytest.mark.parametrize("words", calls("sweep"), ids=" ".join)
 def test_every_sweep_in_the_documents_can_be_planned(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "docs" / "profiles", tmp_path / "profiles")
@@ -44,6 +71,59 @@ def test_every_sweep_in_the_documents_can_be_planned(words, tmp_path, monkeypatc
 
     assert sweep.main([*asked, "plan=true", "runs=runs"]) == 0, capsys.readouterr().err
     assert "to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", calls("build"), ids=" ".join)
+def test_every_build_in_the_documents_is_understood(words):
+    assert cli.build(BuildConfig, cli.split(words)).entry.name
+
+
+@pytest.fixture(scope="module")
+def predictions(tmp_path_factory):
+    """A folder with the example files of docs/compare.md, made by the script that stands there."""
+    folder = tmp_path_factory.mktemp("predictions")
+    script = next(code for code in blocks("python", (ROOT / "docs" / "compare.md").read_text()))
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True)
+    (folder / "ids.txt").write_text("1\n")
+    return folder
+
+
+# Those of docs/compare.md have files and outputs of their own: tests/results/gate/test_guide.py.
+@pytest.mark.parametrize("words", calls("compare", [ROOT / "README.md"]), ids=" ".join)
+def test_every_comparison_in_the_readme_comes_to_a_verdict(words, predictions, monkeypatch, capsys):
+    monkeypatch.chdir(predictions)
+
+    code = flips.main(["compare", *words])
+
+    shown = capsys.readouterr()
+    assert code in {0, 1, 3}, shown.err
+    assert re.search(r"^(PASS|FAIL|UNDECIDED) ", shown.out, re.MULTILINE)
+
+
+def test_the_readme_shows_what_its_gate_prints(predictions, monkeypatch, capsys):
+    monkeypatch.chdir(predictions)
+    (words, *_) = (line[2:] for line in shell_lines(ROOT / "README.md") if line[:2] == ["flips", "compare"])
+    _, _, following = README.partition(" ".join(["flips", "compare", *words]))
+
+    code = flips.main(["compare", *words])
+
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert printed == blocks("", following.partition("```")[2])[0].splitlines()
+    assert f"the exit code is {code}." in README
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["leaderboard", *words] for words in calls("leaderboard")]
+    + [["figures", *words] for words in calls("figures")]
+    + [["report", *words] for words in calls("report")],
+    ids=" ".join,
+)
+def test_every_way_to_show_results_in_the_documents_works(words, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(trained / "runs")
+
+    assert flips.main(words) == 0, capsys.readouterr().err
 
 
 def register_the_example(monkeypatch, folder):
@@ -72,6 +152,22 @@ def test_the_readmes_method_works(monkeypatch, tmp_path):
     assert logits.grad is not None
 
 
+def test_the_readmes_method_passes_mypy_and_ruff_as_printed(tmp_path):
+    example = tmp_path / "smoothed.py"
+    example.write_text(blocks("python")[0])
+    checks = (
+        ["mypy", "--config-file", ROOT / "pyproject.toml", "--cache-dir", ROOT / ".mypy_cache"],
+        ["ruff", "check", "--quiet", "--no-cache", "--config", ROOT / "pyproject.toml"],
+        ["ruff", "format", "--check", "--no-cache", "--config", ROOT / "pyproject.toml"],
+    )
+    for check in checks:
+        done = subprocess.run(
+            [sys.executable, "-m", *check, example], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("target", ["sweep", "test", "setup"])
 def test_the_readmes_make_targets_exist(target):
     made = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -82,10 +178,10 @@ def test_the_readmes_make_targets_exist(target):
 def test_files_that_documents_point_to_exist():
     for document in DOCUMENTS:
         for path in re.findall(
-            r"`((?:harness|methods|loaders|slurm|results|tests|docs|benchmarks)/[\w./-]*)`",
+            r"`((?:common|harness|methods|loaders|slurm|results|tests|docs|benchmarks|tools)/[\w./-]*)`",
             document.read_text(),
         ):
-            if path != "methods/smoothed.py":
+            if path != "methods/smoothed.py":  # the reader's own
                 assert (ROOT / path).exists(), f"{document.name} points to {path}"
 
 
@@ -96,7 +192,8 @@ def test_every_method_and_hyperparameter_default_is_in_the_documents():
 
 
 def test_importing_a_room_prints_nothing():
-    code = "import harness.config, results.leaderboard, slurm.dispatch, loaders.stream, harness.execute"
+    modules = ("harness.config", "results.leaderboard", "harness.dispatch.dispatcher", "loaders.stream")
+    code = f"import {', '.join(modules)}, harness.execute"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,6 +1,6 @@
 """`key=value` words: types, lists, hints, and one clear line for every mistake."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -114,3 +114,46 @@ def test_a_command_does_not_hide_a_bug():
 
     with pytest.raises(KeyError):
         main([])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Paths: where things are. More about them."""
+
+    runs: Path = Path("runs")
+    """Folder of records."""
+    workers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nested:
+    """Everything."""
+
+    seeds: tuple[int, ...] = (0,)
+    """Seeds."""
+    paths: Paths = field(default_factory=Paths)
+
+
+def test_settings_of_a_section_are_given_by_their_own_names():
+    assert cli.build(Nested, {"runs": "x", "seeds": "1"}) == Nested(seeds=(1,), paths=Paths(runs=Path("x")))
+    assert list(cli.settings(Nested)) == ["seeds", "runs", "workers"]
+
+
+def test_a_misspelt_setting_of_a_section_gets_the_nearest_name():
+    with pytest.raises(ValueError, match=r"unknown setting 'worker' \(did you mean 'workers'\?\)"):
+        cli.build(Nested, {"worker": "2"})
+
+
+def test_values_of_a_section_make_a_grid_and_one_of_the_whole_sweep_is_refused():
+    assert [c["workers"] for c in cli.grid(Nested, {"workers": "1,2"})] == ["1", "2"]
+    assert cli.grid(Nested, {"runs": "a,b"}, single=("runs",)) == [{"runs": "a,b"}], "a path may have commas"
+    with pytest.raises(ValueError, match="takes one value for the whole sweep"):
+        cli.grid(Nested, {"workers": "1,2"}, single=("workers",))
+
+
+def test_the_help_has_a_table_per_section(capsys):
+    cli.print_help(Nested, prog="python -m x", description="Does things.")
+    shown = capsys.readouterr().out
+
+    assert shown.index("seeds=0") < shown.index("Paths: where things are") < shown.index("runs=runs")
+    assert "Folder of records." in shown

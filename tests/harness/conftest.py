@@ -1,3 +1,7 @@
+import contextlib
+import io
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,9 +9,9 @@ import pytest
 import torch
 
 from harness import config, jobfile
+from harness.engine import Cohort
 from harness.execute import run_job
 from harness.plan import expand
-from harness.sweep import execution as sweep_execution
 from harness.sweep import make_jobs
 from results.store import Store
 
@@ -30,8 +34,15 @@ class Bench:
         sweep = config.read([*words, f"runs={self.runs}", f"betons={self.betons}", "device=cpu"])
         runs = [run for setting in sweep.settings for run in expand(setting)]
         left = [run for run in runs if self.store.read(run.id) is None]
-        execution = replace(sweep_execution(sweep), checkpoint_s=0.0)
-        return [(job, jobfile.write(job, execution)) for job in make_jobs(left, sweep.config)]
+        runtime = replace(sweep.config.runtime, checkpoint_s=0.0)
+        return [
+            (job, jobfile.write(job, runtime, sweep.images[job.runs[0].data].encoding))
+            for job in make_jobs(left, sweep)
+        ]
+
+    def do(self, folder):
+        """Exit code of the job in `folder`."""
+        return run_job(folder)
 
     def run(self, *words):
         """Do all that is missing; gives back candidates' records by label and seed."""
@@ -45,8 +56,6 @@ class Bench:
 
     def weights(self, record):
         """The final weights of a done run, by name."""
-        import io
-
         return torch.load(io.BytesIO(self.store.content(record, "weights")), weights_only=True)
 
 
@@ -63,3 +72,24 @@ def bench(tmp_path, betons):
 @pytest.fixture
 def other_bench(tmp_path, betons):
     return Bench(tmp_path / "other-runs", betons)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """A context in which a signal arrives after so many steps of training."""
+
+    @contextlib.contextmanager
+    def stopping(steps):
+        original = Cohort.train
+
+        def train(self):
+            for done, position in enumerate(original(self), start=1):
+                if done == steps:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield position
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Cohort, "train", train)
+            yield
+
+    return stopping

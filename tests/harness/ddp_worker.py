@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from harness import models
+from harness.compute import ComputeConfig
 from harness.distributed import joined
-from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers, predict
+from harness.engine import Cohort, Normalise, Position, Student, Teachers, predict
 from harness.plan import Model
 from harness.recipes import Recipe
 from loaders.betons import ensure_beton
@@ -30,9 +31,9 @@ def without_batch_statistics(network):
 
 def main(folder, betons):
     torch.set_num_threads(1)
-    digits, numerics = DATASETS["digits"], Numerics(device=torch.device("cpu"))
+    digits, compute = DATASETS["digits"], ComputeConfig(device=torch.device("cpu"))
     recipe = Recipe(epochs=2, batch_size=50, lr=0.05, weight_decay=5e-4)
-    normalise = Normalise(digits.mean, digits.std, numerics)
+    normalise = Normalise(digits.mean, digits.std, compute)
     train, test = (ensure_beton(digits, part, betons=Path(betons)) for part in ("train", "test"))
     with joined(cuda=False) as world:
         feed = open_feed(train, digits, train=True, batch_size=50, shard=(world.rank, world.size))
@@ -44,18 +45,18 @@ def main(folder, betons):
                 METHODS[name].load()(),
                 recipe,
                 5,
-                numerics,
+                compute,
                 world,
             )
             for name in ("none", "mpt-kl")
         ]
-        teachers = Teachers(models.build(MODEL, 5, 1), [models.build(MODEL, 10, 2)], numerics)
+        teachers = Teachers(models.build(MODEL, 5, 1), [models.build(MODEL, 10, 2)], compute)
         cohort = Cohort(
             students, teachers, feed, key=7, recipe=recipe, normalise=normalise, position=Position()
         )
         for _ in cohort.train():
             pass
-        logits, targets, indices = predict(students[1].network, tested, normalise, numerics, world)
+        logits, targets, indices = predict(students[1].network, tested, normalise, compute, world)
         if world.first:
             torch.save(
                 {

@@ -113,7 +113,7 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
         (["seeds=1,1"], "seeds: 1 is given twice"),
         (["old_classes=11"], "old_classes=11: must lie in 2..10"),
         (["old_classes=1"], "old_classes=1: must lie in 2..10"),
-        (["old_classes=2.5"], "old_classes=2.5: a count of classes must be whole"),
+        (["old_classes=2.5"], "old_classes=2.5: a count of classes must be a whole number"),
         (["old_data=0"], "old_data=0.0: must lie in (0, 1]"),
         (["old_classes=inf"], "old_classes=inf: expected a fraction of the classes or a count"),
         (["class_order=-1"], "class_order=-1: must be 0 or more"),

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from harness import checkpoint, models
-from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers
+from harness.compute import ComputeConfig
+from harness.engine import Cohort, Normalise, Position, Student, Teachers
 from harness.plan import Model
 from harness.recipes import Recipe
 from loaders.betons import ensure_beton
@@ -25,7 +26,7 @@ DIGITS = DATASETS["digits"]
 MODEL = Model(arch="resnet8", stem="cifar")
 RECIPE = Recipe(epochs=2, batch_size=50, lr=0.1, weight_decay=5e-4)
 NAMES = ("none", "pct-kl", "mpt-lm")
-CUDA = Numerics(device=torch.device("cuda"))
+CUDA = ComputeConfig(device=torch.device("cuda"))
 
 
 @pytest.fixture
@@ -41,24 +42,24 @@ def feed(betons, device, kind="auto"):
     return open_feed(beton, DIGITS, train=True, batch_size=RECIPE.batch_size, device=device, kind=kind)
 
 
-def cohort(betons, names=NAMES, numerics=CUDA, position=Position()):  # noqa: B008
+def cohort(betons, names=NAMES, compute=CUDA, position=Position()):  # noqa: B008
     students = [
-        Student(models.build(MODEL, 10, 3), METHODS[name].load()(), RECIPE, 5, numerics) for name in names
+        Student(models.build(MODEL, 10, 3), METHODS[name].load()(), RECIPE, 5, compute) for name in names
     ]
-    teachers = Teachers(models.build(MODEL, 5, 100), [models.build(MODEL, 10, 101)], numerics)
+    teachers = Teachers(models.build(MODEL, 5, 100), [models.build(MODEL, 10, 101)], compute)
     return Cohort(
         students,
         teachers,
-        feed(betons, numerics.device),
+        feed(betons, compute.device),
         key=3,
         recipe=RECIPE,
-        normalise=Normalise(DIGITS.mean, DIGITS.std, numerics),
+        normalise=Normalise(DIGITS.mean, DIGITS.std, compute),
         position=position,
     )
 
 
-def trained(betons, names=NAMES, numerics=CUDA):
-    made = cohort(betons, names, numerics)
+def trained(betons, names=NAMES, compute=CUDA):
+    made = cohort(betons, names, compute)
     for _ in made.train():
         pass
     return dict(zip(names, made.students, strict=True))
@@ -92,20 +93,18 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(betons, deterministic)
         if position == Position(epoch=1, batch=3):
             break
     second = cohort(betons, ["pct-kl"], position=first.position)
-    second.students[0].load(checkpoint._copy(first.students[0].state()))
+    second.students[0].load(checkpoint.copy_to_cpu(first.students[0].state()))
     for _ in second.train():
         pass
     assert torch.equal(weights(second.students[0]), weights(whole))
 
 
 def test_a_checkpoint_of_the_cpu_goes_on_on_a_gpu_in_any_precision(betons):
-    first = cohort(betons, ["none"], numerics=replace(CUDA, device=torch.device("cpu")))
+    first = cohort(betons, ["none"], compute=replace(CUDA, device=torch.device("cpu")))
     next(first.train())
     for precision in ("fp32", "bf16", "fp16"):
-        second = cohort(
-            betons, ["none"], numerics=replace(CUDA, precision=precision), position=first.position
-        )
-        second.students[0].load(checkpoint._copy(first.students[0].state()))
+        second = cohort(betons, ["none"], compute=replace(CUDA, precision=precision), position=first.position)
+        second.students[0].load(checkpoint.copy_to_cpu(first.students[0].state()))
         for _ in second.train():
             pass
         assert second.students[0].diverged_at is None
@@ -132,9 +131,9 @@ def test_a_sweep_trains_on_the_gpu_in_processes_of_its_own(betons, tmp_path):
 
 def test_a_gpu_trains_what_the_cpu_trains_up_to_rounding(betons):
     """Rounding grows over twelve steps at lr 0.1: the losses of the first epoch are compared, not weights."""
-    there, here = trained(betons), trained(betons, numerics=replace(CUDA, device=torch.device("cpu")))
-    bf16, fp16 = (trained(betons, numerics=replace(CUDA, precision=p)) for p in ("bf16", "fp16"))
-    compiled = trained(betons, numerics=replace(CUDA, compile=True))
+    there, here = trained(betons), trained(betons, compute=replace(CUDA, device=torch.device("cpu")))
+    bf16, fp16 = (trained(betons, compute=replace(CUDA, precision=p)) for p in ("bf16", "fp16"))
+    compiled = trained(betons, compute=replace(CUDA, compile=True))
     for name in NAMES:
         wanted = here[name].history[0]["loss"]
         assert there[name].history[0]["loss"] == pytest.approx(wanted, rel=5e-3), name

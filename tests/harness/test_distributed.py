@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from harness import models
+from harness.compute import ComputeConfig
 from harness.distributed import World
-from harness.engine import Normalise, Numerics, predict
+from harness.engine import Normalise, predict
 from harness.plan import Model
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS
@@ -71,11 +72,11 @@ def test_test_samples_are_divided_without_a_rest():
 
 def answers_of(weights, betons):
     """What a resnet8 of these weights says of the test digits, in one process."""
-    digits, numerics = DATASETS["digits"], Numerics(device=torch.device("cpu"))
+    digits, compute = DATASETS["digits"], ComputeConfig(device=torch.device("cpu"))
     network = models.build(Model(arch="resnet8", stem="cifar"), 10, 0)
     network.load_state_dict(weights)
     feed = open_feed(ensure_beton(digits, "test", betons=betons), digits, train=False, batch_size=256)
-    logits, targets, indices = predict(network, feed, Normalise(digits.mean, digits.std, numerics), numerics)
+    logits, targets, indices = predict(network, feed, Normalise(digits.mean, digits.std, compute), compute)
     return Predictions.from_logits(index=indices.numpy(), target=targets.numpy(), logits=logits.numpy())
 
 

@@ -8,7 +8,8 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from harness import models
-from harness.engine import Cohort, Normalise, Numerics, Position, Student, Teachers, predict
+from harness.compute import ComputeConfig
+from harness.engine import Cohort, Normalise, Position, Student, Teachers, predict
 from harness.plan import Model
 from harness.recipes import Recipe
 from loaders.betons import ensure_beton
@@ -18,7 +19,7 @@ from methods import METHODS
 
 DIGITS = DATASETS["digits"]
 MODEL = Model(arch="resnet8", stem="cifar")
-CPU = Numerics(device=torch.device("cpu"))
+CPU = ComputeConfig(device=torch.device("cpu"))
 NORMALISE = Normalise(DIGITS.mean, DIGITS.std, CPU)
 RECIPE = Recipe(epochs=2, batch_size=50, lr=0.1, weight_decay=5e-4)
 OLD_CLASSES = 5
@@ -56,7 +57,8 @@ def cohort(
     position=Position(),  # noqa: B008
     recipe=RECIPE,
     seed=3,
-    numerics=CPU,
+    compute=CPU,
+    old=None,
 ):
     students = [
         Student(
@@ -64,12 +66,12 @@ def cohort(
             METHODS[name].load()(**{**METHODS[name].defaults, **changes.get(name, {})}),
             recipe,
             OLD_CLASSES,
-            numerics,
+            compute,
         )
         for name in names
     ]
-    old = models.build(MODEL, OLD_CLASSES, 100)
-    teachers = Teachers(old, [models.build(MODEL, 10, 101 + i) for i in range(2)], numerics)
+    old = old or models.build(MODEL, OLD_CLASSES, 100)
+    teachers = Teachers(old, [models.build(MODEL, 10, 101 + i) for i in range(2)], compute)
     return Cohort(students, teachers, feed, key=seed, recipe=recipe, normalise=NORMALISE, position=position)
 
 
@@ -154,18 +156,18 @@ def test_golden_first_steps(feeds):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_moves_the_first_steps_by_rounding_alone(feeds, precision):
     """bf16 keeps 8 bits of a number, so that losses differ in the third digit; fp16 keeps 11."""
-    numerics = replace(CPU, precision=precision)
+    compute = replace(CPU, precision=precision)
 
-    assert first_losses(feeds[0], numerics=numerics) == pytest.approx(GOLDEN, rel=2e-2)
+    assert first_losses(feeds[0], compute=compute) == pytest.approx(GOLDEN, rel=2e-2)
 
 
 @pytest.mark.slow
 def test_compiled_networks_differ_by_rounding_alone_and_not_between_alone_and_together(feeds):
-    numerics = replace(CPU, compile=True)
-    assert first_losses(feeds[0], numerics=numerics) == pytest.approx(GOLDEN, rel=1e-3)
+    compute = replace(CPU, compile=True)
+    assert first_losses(feeds[0], compute=compute) == pytest.approx(GOLDEN, rel=1e-3)
 
-    together = train(cohort(feeds[0], numerics=numerics))
-    (alone,) = train(cohort(feeds[0], ["mpt-kl"], numerics=numerics)).students
+    together = train(cohort(feeds[0], compute=compute))
+    (alone,) = train(cohort(feeds[0], ["mpt-kl"], compute=compute)).students
 
     assert_same_weights(weights(alone), weights(together.students[NAMES.index("mpt-kl")]))
 
@@ -208,8 +210,9 @@ def test_momentum_is_laid_out_as_the_weights_wherever_it_comes_from(feeds):
     second.students[0].load(state)
 
     assert_same_weights(first.students[0].network.state_dict(), second.students[0].network.state_dict())
-    optimizer = second.students[0]._optimizer
-    for (weight, own), entry in zip(optimizer.state.items(), entries, strict=True):
+    loaded = second.students[0].state()["optimizer"]["state"].values()
+    parameters = second.students[0].network.parameters()
+    for weight, own, entry in zip(parameters, loaded, entries, strict=True):
         assert own["momentum_buffer"].stride() == weight.stride()
         assert torch.equal(own["momentum_buffer"], entry["momentum_buffer"])
 
@@ -217,7 +220,7 @@ def test_momentum_is_laid_out_as_the_weights_wherever_it_comes_from(feeds):
 def test_a_checkpoint_in_fp32_goes_on_in_fp16(feeds):
     first = cohort(feeds[0], ["none"])
     next(first.train())
-    second = cohort(feeds[0], ["none"], position=first.position, numerics=replace(CPU, precision="fp16"))
+    second = cohort(feeds[0], ["none"], position=first.position, compute=replace(CPU, precision="fp16"))
     second.students[0].load(first.students[0].state())
     train(second)
 
@@ -227,10 +230,8 @@ def test_a_checkpoint_in_fp32_goes_on_in_fp16(feeds):
 def test_teachers_do_not_learn_and_stay_in_eval_mode(feeds):
     old = models.build(MODEL, OLD_CLASSES, 100)
     before = copy.deepcopy(old.state_dict())
-    trained = cohort(feeds[0], ["pct-kl"])
-    trained._teachers = Teachers(old, [], CPU)
 
-    train(trained)
+    train(cohort(feeds[0], ["pct-kl"], old=old))
 
     assert_same_weights(before, old.state_dict())  # running means of BatchNorm included
 
@@ -343,9 +344,9 @@ def test_every_architecture_gives_the_logits_asked_for(model, pixels):
 
     with torch.inference_mode():
         assert network(torch.zeros(2, 3, pixels, pixels)).shape == (2, 7)
-    assert models.classifier(network).out_features == 7
-    assert models.classifier(network).in_features == (
-        model.embedding or models.classifier(network).in_features
+    assert models.classifier(network, model).out_features == 7
+    assert models.classifier(network, model).in_features == (
+        model.embedding or models.classifier(network, model).in_features
     )
 
 

@@ -6,17 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import filelock
 import numpy as np
 import pytest
 import torch
 
-from harness import checkpoint, execute
-from harness.endings import Stopped
+from common.exits import INTERRUPTED
+from common.signals import Stopped
+from harness import checkpoint, execute, publisher
 from harness.execute import ParentMissing, run_job
-from harness.jobfile import INTERRUPTED
 from loaders import build
+from loaders.betons import ensure_beton
+from loaders.datasets import DATASETS
 from methods import METHODS, Entry
 from results.store import Record
 from tests.picture_folders import make_folder
@@ -113,27 +116,13 @@ def test_a_cohort_gives_what_jobs_of_one_give(bench, other_bench):
         assert all(torch.equal(value, others[name]) for name, value in weights.items())
 
 
-def stop_after(monkeypatch, steps):
-    """A signal arrives after so many steps."""
-    original = execute.Cohort.train
-
-    def train(self):
-        for done, position in enumerate(original(self), start=1):
-            if done == steps:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield position
-
-    monkeypatch.setattr(execute.Cohort, "train", train)
-
-
 @pytest.mark.parametrize("steps", [1, 6, 9])
 def test_a_signal_leaves_a_checkpoint_and_the_next_call_ends_as_if_never_stopped(
-    bench, other_bench, monkeypatch, steps
+    bench, other_bench, stop_after, steps
 ):
     expected = other_bench.run(*WORDS)
     _, folder = finish_parents(bench, *WORDS)
-    with monkeypatch.context() as patch:
-        stop_after(patch, steps)
+    with stop_after(steps):
         assert run_job(folder) == INTERRUPTED
 
     stopped = [run for run in bench.plan(*WORDS) if run.role == "candidate"]
@@ -147,10 +136,9 @@ def test_a_signal_leaves_a_checkpoint_and_the_next_call_ends_as_if_never_stopped
         assert bench.store.history(record) == other_bench.store.history(expected[key])
 
 
-def test_a_member_without_the_others_checkpoint_sends_the_cohort_back_to_the_start(bench, monkeypatch):
+def test_a_member_without_the_others_checkpoint_sends_the_cohort_back_to_the_start(bench, stop_after):
     job, folder = finish_parents(bench, *WORDS)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 7)
+    with stop_after(7):
         run_job(folder)
     checkpoint.remove(bench.store.folder(job.runs[0].id))
 
@@ -210,14 +198,14 @@ def test_a_method_with_a_bug_fails_with_its_words_and_is_tried_again_by_the_next
 
 def test_a_sibling_that_was_whole_before_the_failure_has_none(bench, monkeypatch):
     job, folder = finish_parents(bench, *WORDS)
-    original = execute.evaluate
+    original = publisher.evaluate
 
     def fails_for_the_second(run, *args):
         if run.id == job.runs[1].id:
             raise RuntimeError("no such thing")
         return original(run, *args)
 
-    monkeypatch.setattr(execute, "evaluate", fails_for_the_second)
+    monkeypatch.setattr(publisher, "evaluate", fails_for_the_second)
     with pytest.raises(RuntimeError):
         run_job(folder)
 
@@ -288,14 +276,14 @@ def test_candidates_of_two_old_models_learn_each_from_its_own(bench, other_bench
 
 def test_answers_that_are_no_numbers_end_their_student_alone(bench, monkeypatch):
     """The last step may spoil the weights when every loss was still finite."""
-    trained = execute.evaluate
+    trained = publisher.evaluate
 
     def spoilt(run, network, *arguments):
         if run.method == "mpt-kl":
             network.fc.weight.data.fill_(float("nan"))
         return trained(run, network, *arguments)
 
-    monkeypatch.setattr(execute, "evaluate", spoilt)
+    monkeypatch.setattr(publisher, "evaluate", spoilt)
     records = bench.run(*WORDS)
 
     assert records["none", 0].state == "done"
@@ -355,7 +343,7 @@ def test_a_stop_while_another_process_builds_the_images_is_heeded(bench, tmp_pat
 def test_a_stop_because_another_process_failed_is_that_ones_failure(bench, monkeypatch):
     (job, folder), *_ = bench.jobs(*WORDS)
 
-    def stopped_by_torchrun(*arguments):
+    def stopped_by_torchrun(*arguments, **more):
         said = {"cause": "data", "message": "image 7 is damaged", "log": "log.rank1.txt"}
         (folder / "error.json").write_text(json.dumps(said))
         raise Stopped
@@ -378,6 +366,48 @@ def test_photographs_go_from_their_files_through_a_beton_built_ahead_to_a_record
     assert {path: path.stat().st_mtime_ns for path in bench.betons.rglob("*.beton")} == built
     run, *_ = bench.plan("dataset=folder", data, *small)
     assert run.data not in {path.parent.name for path in built}, "another encoding is other data"
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    """The folders that were walked through, one after the other."""
+    seen, walk = [], Path.rglob
+
+    def counted(folder, pattern):
+        seen.append(folder.name)
+        return walk(folder, pattern)
+
+    monkeypatch.setattr(Path, "rglob", counted)
+    return seen
+
+
+def test_a_folder_of_images_is_walked_once_by_the_plan_and_once_by_a_job(bench, tmp_path, walks):
+    words = ("dataset=folder", f"data={make_folder(tmp_path / 'pictures')}", "methods=none", "seeds=0")
+    (old, folder), _ = bench.jobs(*words, "lr=0.1,0.05", "batch_size=4", "epochs=1", "old_classes=2")[:2]
+    assert sorted(walks) == ["train", "val"]
+    run = old.runs[0]
+    for part in ("train", "test"):
+        ensure_beton(
+            DATASETS["folder"], part, data=tmp_path / "pictures", betons=bench.betons, identity=run.data
+        )
+    walks.clear()
+
+    assert run_job(folder) == 0
+
+    assert sorted(walks) == ["train", "val"]
+
+
+def test_images_that_have_changed_since_the_plan_are_refused(bench, tmp_path):
+    pictures = make_folder(tmp_path / "pictures")
+    small = ("methods=none", "seeds=0", "batch_size=4", "epochs=1", "old_classes=2")
+    (job, folder), *_ = bench.jobs("dataset=folder", f"data={pictures}", *small)
+    image = next(pictures.rglob("*.png"))
+    image.with_name("another.png").write_bytes(image.read_bytes())
+
+    with pytest.raises(ValueError, match=f"have changed since {job.runs[0].data} was planned"):
+        run_job(folder)
+
+    assert bench.store.failure(job.runs[0].id).cause == "data"
 
 
 def test_a_new_method_is_one_file_and_one_registry_line(bench, tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def test_a_build_says_what_it_made_and_where(tmp_path: Path, capsys: pytest.Capt
         (["dataset=digits", "write_mode=jpg"], "digits is stored raw"),
         (["dataset=digits", "jpeg_quality=101"], "jpeg_quality=101"),
         (["dataset=imagenet"], "imagenet needs data="),
-        (["dataset=folder", "data=/nowhere"], "data=/nowhere is no folder"),
+        (["dataset=folder", "data=/nowhere"], "data=/nowhere is not a directory"),
         (["dataset=cifar10"], "cifar10 needs data="),
     ],
 )

@@ -1,25 +1,31 @@
 """Boxes out of photographs: the same pixels as torchvision's, whole JPEGs or parts."""
 
 import hashlib
+import io
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from loaders import jpeg
-from loaders.encoding import encode_jpeg
+from loaders.encoding import encode_jpeg, shrink
 from loaders.kernels import U64
 from loaders.layout import JPEG, RAW
-from loaders.photographs import File, centre_crops, random_resized_crops
+from loaders.photographs import Crop, File, crop_photographs
 from loaders.resize import Taps, fill_taps, flipped, random_box, resample
 from tests.picture_folders import photograph
 
 SIDE = 48
+CENTRE = Crop(train=False, key=U64(0), epoch=U64(0), flip=False, resize=55)
+
+
+def random_crop(key: int, epoch: int) -> Crop:
+    return Crop(train=True, key=U64(key), epoch=U64(epoch), flip=True, resize=0)
 
 
 def stored(images: list[NDArray[np.uint8]], *, as_jpeg: bool = False) -> File:
@@ -42,8 +48,14 @@ def resized_by_torchvision(
 
 def decoded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The pixels that are left of an image in its JPEG."""
-    blob = np.frombuffer(encode_jpeg(image, 90), np.uint8)
-    return cv2.cvtColor(cv2.imdecode(blob, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return np.array(Image.open(io.BytesIO(encode_jpeg(image, 90))))
+
+
+def saved(image: NDArray[np.uint8], **options: object) -> NDArray[np.uint8]:
+    """A JPEG by Pillow with any of its options."""
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "JPEG", **options)  # type: ignore[arg-type]
+    return np.frombuffer(data.getvalue(), np.uint8)
 
 
 def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -63,7 +75,7 @@ def test_random_boxes_look_like_torchvisions(photographs: list[NDArray[np.uint8]
     mirrored = set()
     for epoch in range(8):
         key = U64(11), U64(epoch)
-        assert random_resized_crops(file, samples, *key, True, jpeg.decoder_handle(), out) == -1
+        crop_photographs(file, samples, random_crop(11, epoch), out)
         for sample, image in enumerate(photographs):
             seen = decoded(image) if as_jpeg else image
             box = random_box(*key, U64(sample), *image.shape[:2])
@@ -80,7 +92,7 @@ def test_random_boxes_look_like_torchvisions(photographs: list[NDArray[np.uint8]
 def test_the_centre_looks_like_torchvisions(photographs: list[NDArray[np.uint8]], as_jpeg: bool) -> None:
     file = stored(photographs, as_jpeg=as_jpeg)
     out = np.empty((4, SIDE, SIDE, 3), np.uint8)
-    assert centre_crops(file, np.arange(4), 55, jpeg.decoder_handle(), out) == -1
+    crop_photographs(file, np.arange(4), CENTRE, out)
     for got, image in zip(out, photographs, strict=True):
         tensor = torch.from_numpy(decoded(image) if as_jpeg else image).permute(2, 0, 1)
         wanted = tv.center_crop(tv.resize(tensor, [55], antialias=True), [SIDE, SIDE])
@@ -119,7 +131,7 @@ def test_the_pixels_are_the_same_on_every_machine() -> None:
     for size in (1, 7, 33, 100):
         out = np.empty((1, size, size, 3), np.uint8)
         for epoch in range(8):
-            random_resized_crops(file, np.arange(1), U64(5), U64(epoch), True, jpeg.decoder_handle(), out)
+            crop_photographs(file, np.arange(1), random_crop(5, epoch), out)
             digest.update(out.tobytes())
     assert digest.hexdigest()[:16] == "bccc6160e2e14780"
 
@@ -142,23 +154,19 @@ def test_random_boxes_are_as_large_and_as_long_as_torchvisions() -> None:
     assert abs(np.median(np.log(ratio))) < 0.02
 
 
-SAMPLINGS = [0x111111, 0x211111, 0x221111]
+SAMPLINGS = ["4:4:4", "4:2:2", "4:2:0"]
 
 
 def assert_a_part_is_the_same(
-    image: NDArray[np.uint8], sampling: int, top: int, bottom: int, left: int, right: int
+    image: NDArray[np.uint8], sampling: str, top: int, bottom: int, left: int, right: int
 ) -> None:
     height, width, _ = image.shape
-    options = [cv2.IMWRITE_JPEG_RST_INTERVAL, 1, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    blob = cv2.imencode(".jpg", image, options)[1].reshape(-1)
-    handle = jpeg.decoder_handle()
-    whole = np.empty((height, width, 3), np.uint8)
-    assert jpeg.decode(blob, len(blob), height, width, whole.reshape(-1), handle)
+    blob = saved(image, quality=95, subsampling=sampling, restart_marker_blocks=1)
+    whole = jpeg.decode(blob, height, width, np.empty(3 * height * width, np.uint8))
     part = np.empty(len(blob) + jpeg.HEADROOM, np.uint8)
     size, y, x, h, w = jpeg.cut(blob, top, bottom, left, right, part)
     assert 0 < size <= len(blob)
-    pixels = np.empty((h, w, 3), np.uint8)
-    assert jpeg.decode(part, size, h, w, pixels.reshape(-1), handle)
+    pixels = jpeg.decode(part[:size], h, w, np.empty(3 * h * w, np.uint8))
     np.testing.assert_array_equal(
         pixels[top - y : bottom - y, left - x : right - x], whole[top:bottom, left:right]
     )
@@ -176,7 +184,7 @@ def test_a_part_of_a_jpeg_has_the_pixels_of_the_whole(data: st.DataObject) -> No
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("width", range(46, 54))
-def test_a_part_of_the_last_few_columns_is_interpolated_as_in_the_whole(sampling: int, width: int) -> None:
+def test_a_part_of_the_last_few_columns_is_interpolated_as_in_the_whole(sampling: str, width: int) -> None:
     """libjpeg-turbo takes chroma of one or two columns as it is; found by Hypothesis."""
     image = np.random.default_rng(0).integers(0, 256, (20, width, 3), dtype=np.uint8)
     for left in range(width - 6, width):
@@ -185,7 +193,7 @@ def test_a_part_of_the_last_few_columns_is_interpolated_as_in_the_whole(sampling
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("edge", [15, 16, 17, 32])
-def test_a_part_that_ends_at_an_mcu_has_its_neighbours_colour(sampling: int, edge: int) -> None:
+def test_a_part_that_ends_at_an_mcu_has_its_neighbours_colour(sampling: str, edge: int) -> None:
     """Chroma is interpolated across MCUs, so those beside the box are decoded too."""
     image = np.random.default_rng(0).integers(0, 256, (80, 96, 3), dtype=np.uint8)
     assert_a_part_is_the_same(image, sampling, edge, 48, 0, 96)
@@ -193,30 +201,80 @@ def test_a_part_that_ends_at_an_mcu_has_its_neighbours_colour(sampling: int, edg
     assert_a_part_is_the_same(image, sampling, 0, 16 + edge, 0, 16 + edge)
 
 
-@pytest.mark.parametrize(
-    "options", [[], [cv2.IMWRITE_JPEG_RST_INTERVAL, 4], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]]
-)
-def test_a_jpeg_without_a_marker_at_every_mcu_is_not_cut(options: list[int]) -> None:
-    blob = cv2.imencode(".jpg", photograph(0, 60, 70), options)[1].reshape(-1)
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 4}, {"progressive": True}])
+def test_a_jpeg_without_a_marker_at_every_mcu_is_not_cut(options: dict[str, object]) -> None:
+    blob = saved(photograph(0, 60, 70), **options)
     assert jpeg.cut(blob, 10, 20, 10, 20, np.empty(len(blob) + jpeg.HEADROOM, np.uint8))[0] == 0
 
 
 def test_a_jpeg_that_cannot_be_cut_is_decoded_whole(photographs: list[NDArray[np.uint8]]) -> None:
     file = stored(photographs[:1], as_jpeg=True)
-    plain = cv2.imencode(".jpg", photographs[0][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].reshape(-1)
+    plain = saved(photographs[0], quality=90, subsampling="4:2:0")
     other = file._replace(data=plain, sizes=np.array([len(plain)]))
-    arguments = (np.array([0]), U64(1), U64(2), True, jpeg.decoder_handle())
     one, two = np.empty((1, SIDE, SIDE, 3), np.uint8), np.empty((1, SIDE, SIDE, 3), np.uint8)
-    assert random_resized_crops(file, *arguments, one) == -1
-    assert random_resized_crops(other, *arguments, two) == -1
+    crop_photographs(file, np.array([0]), random_crop(1, 2), one)
+    crop_photographs(other, np.array([0]), random_crop(1, 2), two)
     np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.7])
-def test_a_torn_jpeg_is_reported_by_its_number(photographs: list[NDArray[np.uint8]], keep: float) -> None:
+def test_a_damaged_jpeg_is_reported_by_its_number(photographs: list[NDArray[np.uint8]], keep: float) -> None:
     file = stored(photographs, as_jpeg=True)
     data = file.data.copy()
     data[int(file.starts[2] + keep * file.sizes[2]) : file.starts[2] + file.sizes[2]] = 0
     out = np.empty((4, SIDE, SIDE, 3), np.uint8)
     broken = file._replace(data=data)
-    assert centre_crops(broken, np.arange(4), 55, jpeg.decoder_handle(), out) == 2
+    with pytest.raises(ValueError, match="image 2 cannot be decoded"):
+        crop_photographs(broken, np.arange(4), CENTRE, out)
+
+
+def test_a_jpeg_of_another_size_than_the_index_says_is_an_error(photographs: list[NDArray[np.uint8]]) -> None:
+    file = stored(photographs[:1], as_jpeg=True)
+    taller = file._replace(heights=file.heights + 40)
+    with pytest.raises(ValueError, match="image 0 cannot be decoded"):
+        crop_photographs(taller, np.arange(1), CENTRE, np.empty((1, SIDE, SIDE, 3), np.uint8))
+
+
+def test_raw_images_and_jpegs_may_be_mixed(photographs: list[NDArray[np.uint8]]) -> None:
+    raw, jpegs = stored(photographs), stored(photographs, as_jpeg=True)
+    mixed = File(
+        np.concatenate([raw.data, jpegs.data]),
+        *(np.concatenate(pair) for pair in zip(raw[1:], jpegs[1:], strict=True)),
+    )
+    mixed.starts[4:] += len(raw.data)
+    samples = np.array([5, 0, 2, 7, 1])
+    out, alone = np.empty((5, SIDE, SIDE, 3), np.uint8), np.empty((1, SIDE, SIDE, 3), np.uint8)
+    crop_photographs(mixed, samples, random_crop(1, 2), out)
+    for sample, got in zip(samples, out, strict=True):
+        crop_photographs(mixed, np.array([sample]), random_crop(1, 2), alone)
+        np.testing.assert_array_equal(got, alone[0])
+
+
+SHRINKING = [((90, 120), 45), ((90, 120), 30), ((97, 131), 100), ((211, 64), 63), ((300, 1), 7), ((5, 4), 4)]
+
+
+@pytest.mark.parametrize(("shape", "most"), SHRINKING)
+def test_images_are_shrunk_to_the_bytes_of_opencv(shape: tuple[int, int], most: int) -> None:
+    """FFCV's writer uses OpenCV's INTER_AREA."""
+    cv2 = pytest.importorskip("cv2")
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    got = shrink(image, most)
+    assert most - 1 <= max(got.shape) <= most
+    wanted = cv2.resize(image, (got.shape[1], got.shape[0]), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_jpegs_have_the_bytes_of_opencv_too() -> None:
+    cv2 = pytest.importorskip("cv2")
+    image = photograph(3, 97, 131)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
+    wanted = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+    assert encode_jpeg(image, 90) == wanted
+
+
+def test_shrunk_images_have_the_same_bytes_on_every_machine() -> None:
+    digest = hashlib.sha256()
+    for shape, most in SHRINKING:
+        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        digest.update(shrink(image, most).tobytes())
+    assert digest.hexdigest()[:16] == "44e4a246f978ca98"

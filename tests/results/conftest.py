@@ -1,7 +1,7 @@
 import pytest
-from store_making import finish, plan
 
 from results.store import Store
+from tests.results.store_making import finish, plan
 
 
 @pytest.fixture

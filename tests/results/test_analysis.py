@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from store_making import diverge, finish, plan
 
-from results.analysis import analyse, shares
-from results.board import comparisons
+from results.analysis import analyse, mean_rates
+from results.comparisons import comparisons
 from results.metrics import pair
+from tests.results.store_making import diverge, finish, plan
 
 
 def analysis_of(store, runs):
@@ -64,10 +64,10 @@ def test_without_results_there_is_nothing_to_say(store):
     assert (analysis.rank, analysis.difference, analysis.floor) == ({}, {}, None)
 
 
-def test_shares_are_the_means_of_the_table_with_their_intervals(finished_store):
+def test_mean_rates_are_the_means_of_the_table_with_their_intervals(finished_store):
     runs = plan()
     (comparison,) = comparisons(finished_store, [run.document() for run in runs])
-    found = shares(comparison)
+    found = mean_rates(comparison)
     for row in comparison.candidates:
         for name in ("er_all", "nfr"):
             interval = getattr(found[row.label], name)

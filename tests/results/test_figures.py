@@ -4,12 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from store_making import diverge, finish, plan, publish
 
-from results.board import comparisons
-from results.figures import PICTURES, class_names, flips_between, main, margins, pareto
-from results.paper_figures import Embeddings, figure3, figure4
-from results.style import LOOKS, figure, look, looks, plain, to_bytes
+from results.artifacts import Embeddings
+from results.comparisons import comparisons
+from results.figure_style import STYLES, literal, new_figure, style_of, styles_of, to_bytes
+from results.figures import FIGURES, class_names, flips_between, main, margins, pareto
+from results.paper_figures import figure3, figure4
+from tests.results.store_making import diverge, finish, plan, publish
 
 
 def comparison_of(store, runs):
@@ -22,13 +23,13 @@ def texts(made) -> list[str]:
     return [text.get_text() for text in made.findobj(lambda artist: hasattr(artist, "get_text"))]
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_picture_is_drawn_and_is_no_blank(finished_store, name):
-    made = PICTURES[name](finished_store, comparison_of(finished_store, plan()))
+    made = FIGURES[name](finished_store, comparison_of(finished_store, plan()))
     assert np.asarray(Image.open(io.BytesIO(to_bytes(made, "png"))).convert("L")).std() > 5
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_without_the_old_model_a_picture_is_empty_and_no_error(store, name):
     runs = plan(methods=("none", "mpt-kl"))
     for run in runs:
@@ -36,7 +37,7 @@ def test_without_the_old_model_a_picture_is_empty_and_no_error(store, name):
     for run in runs:
         if run.role == "old":
             (store.folder(run.id) / "record.json").unlink()
-    to_bytes(PICTURES[name](store, comparison_of(store, runs)), "png")
+    to_bytes(FIGURES[name](store, comparison_of(store, runs)), "png")
 
 
 def test_the_same_records_give_the_same_picture(finished_store):
@@ -92,11 +93,11 @@ def test_names_of_classes_come_from_the_records_and_are_no_mathematics(finished_
     assert r"\$a\$" in texts(flips_between(finished_store, comparison))
 
 
-def test_every_method_has_a_look_of_its_own():
-    assert len({(l.colour, l.marker, l.line) for l in LOOKS.values()}) == len(LOOKS)  # noqa: E741
-    assert look("my-method") == look("my-method")
-    assert plain("a$b$") == r"a\$b\$"
-    assert figure(title="x" * 300)
+def test_every_method_has_a_style_of_its_own():
+    assert len({(l.colour, l.marker, l.line) for l in STYLES.values()}) == len(STYLES)  # noqa: E741
+    assert style_of("my-method") == style_of("my-method")
+    assert literal("a$b$") == r"a\$b\$"
+    assert new_figure(title="x" * 300)
 
 
 def embeddings(classes, samples=60) -> Embeddings:
@@ -157,7 +158,7 @@ def test_figure_4_has_a_bar_and_a_point_for_each_k(store):
 def test_the_command_writes_png_and_svg(finished_store, tmp_path, capsys):
     assert main([f"runs={finished_store.root}", f"out={tmp_path / 'out'}"]) == 0
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {f"digits-1-{name}.{form}" for name in PICTURES for form in ("png", "svg")}
+    assert written == {f"digits-1-{name}.{form}" for name in FIGURES for form in ("png", "svg")}
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(finished_store, capsys):
@@ -174,13 +175,13 @@ def test_variants_of_a_method_are_told_apart_and_their_legend_fits(store):
     for run in runs:
         finish(store, run)
     for name in ("pareto", "curves"):
-        made = PICTURES[name](store, comparison_of(store, runs))
+        made = FIGURES[name](store, comparison_of(store, runs))
         made.draw_without_rendering()
         legend = made.axes[-1].get_legend()
         assert [text.get_text() for text in legend.get_texts()] == ["none", "mpt-kl", *variants]
         box = legend.get_window_extent()
         assert box.y0 >= 0
         assert box.y1 <= made.bbox.y1
-    styles = looks([("mpt-kl", label) for label in ("mpt-kl", *variants)])
+    styles = styles_of([("mpt-kl", label) for label in ("mpt-kl", *variants)])
     assert len({(style.colour, style.marker) for style in styles.values()}) == 7
-    assert styles["mpt-kl"] == look("mpt-kl")
+    assert styles["mpt-kl"] == style_of("mpt-kl")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from store_making import diverge, finish, plan
 
-from results.grid import show
 from results.leaderboard import main, tables
 from results.store import Failure, Store
+from results.tables import show
+from tests.results.store_making import diverge, finish, plan
 
 GOLDEN = Path(__file__).parent / "golden"
 METHODS = ("none", "pct-kl", "mpt-kl")
@@ -94,7 +94,7 @@ def test_equals_share_a_place(store):
     assert text.count("\x1b[1m10.00") == 2
 
 
-def test_holes_are_seen_and_say_why(store):
+def test_missing_runs_are_shown_with_their_reason(store):
     runs = plan(methods=("none", "pct-kl", "mpt-kl", "elodi"))
     for run in runs:
         if run.method == "elodi" and run.seed == 0:
@@ -112,7 +112,7 @@ def test_holes_are_seen_and_say_why(store):
     assert "elodi: seed 0 failed (memory: out of memory; log: jobs/a/log.txt); seeds 1, 2 not run yet" in text
 
 
-def test_a_row_with_holes_is_neither_best_nor_second(store):
+def test_an_incomplete_row_is_neither_best_nor_second(store):
     runs = plan()
     for run in runs:
         if run.method == "mpt-kl" and run.seed == 2:
@@ -136,7 +136,7 @@ def test_a_label_is_never_read_as_markup(store):
     assert "[red]NaN[/red] [/oops]" in text
 
 
-def test_nothing_run_yet_is_a_table_of_holes(store):
+def test_nothing_run_yet_is_a_table_of_missing_runs(store):
     text = printed(store, plan())
     assert "missing" in line_of(text, "none (0 of 3 seeds)")
     assert "Noise floor" not in text
@@ -146,7 +146,7 @@ def test_tables_that_would_look_the_same_say_what_tells_them_apart(store):
     runs = [*plan(seeds=(0,)), *plan(seeds=(0,), data="digits-2")]
     for run in runs:
         finish(store, run)
-    titles = [grid.title for grid in tables(store, documents(runs))]
+    titles = [table.title for table in tables(store, documents(runs))]
     assert titles[0].endswith(f"images {runs[0].data}")
     assert titles[1].endswith("images digits-2")
 
@@ -159,7 +159,7 @@ def test_two_settings_make_two_tables(store):
     runs = [*plan(seeds=(0,)), *plan(seeds=(0,), epochs=3)]
     for run in runs:
         finish(store, run)
-    assert [grid.footer[-1].split()[1] for grid in tables(store, documents(runs))] == [
+    assert [table.footer[-1].split()[1] for table in tables(store, documents(runs))] == [
         "epochs=2",
         "epochs=3",
     ]
@@ -210,7 +210,7 @@ def test_exports_hold_the_same_numbers(command, finished_store, tmp_path):
     assert rf"\textbf{{{shown}$\pm$" in paths[1].read_text()
 
 
-def test_a_broken_record_is_reported_and_its_row_is_a_hole(command, finished_store):
+def test_a_broken_record_is_reported_and_its_run_is_missing(command, finished_store):
     record = next(r for r in finished_store.records() if r.run["method"] == "pct-kl")
     (finished_store.folder(record.id) / "record.json").write_bytes(b"{")
     code, out, err = command()
@@ -220,7 +220,7 @@ def test_a_broken_record_is_reported_and_its_row_is_a_hole(command, finished_sto
     assert "pct-kl" in out
 
 
-def test_runs_of_jobs_without_a_record_are_holes(command, finished_store):
+def test_runs_of_jobs_without_a_record_are_missing_runs(command, finished_store):
     job = finished_store.root / "jobs" / "some-job"
     job.mkdir(parents=True)
     more = plan(methods=("elodi",))
@@ -238,7 +238,7 @@ def test_runs_of_jobs_without_a_record_are_holes(command, finished_store):
     [
         (["columns=nfr,chrun"], "did you mean 'churn'"),
         (["sort=best"], "unknown column 'best'"),
-        (["export=table.xls"], "the ending must be one of .md, .tex, .csv, .json"),
+        (["export=table.xls"], "the suffix must be one of .md, .tex, .csv, .json"),
         (["methods=magic"], "methods=magic: no such candidate"),
         (["dataset=cifar"], "no finished candidate of dataset=cifar"),
         (["colour=red"], "unknown setting 'colour'"),
@@ -304,7 +304,7 @@ def test_without_no_treatment_there_is_no_difference_to_it(store):
 
 
 @pytest.mark.parametrize("role", ["candidate", "old"])
-def test_a_damaged_record_leaves_a_visible_hole_in_the_one_table(store, capsys, role):
+def test_a_damaged_record_leaves_a_missing_run_in_the_one_table(store, capsys, role):
     runs = plan(methods=("none", "mpt-kl"))
     for run in runs:
         finish(store, run)

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from store_making import FINISHED, diverge, finish, plan
 
 from common.files import remove_leftovers, replacing
-from results.store import SCHEMA, BrokenRecord, Failure, Record, StaleAttempt, Store
+from results.store import BrokenRecord, Failure, Record, StaleAttempt, Store
+from results.store.records import SCHEMA
+from tests.results.store_making import FINISHED, diverge, finish, plan
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -83,12 +84,61 @@ def change_record(path, **change):
         {"surprise": 1},
         {"files": {"../weights.pt": "00"}},
         {"schema": None},
+        {"metrics": {"nfr": 10**400}},
+        {"metrics": {"nfr": 1e300}},
+        {"metrics": {"nfr": True}},
+        {"environment": {"processes": "two"}},
+        {"environment": {"class_names": [1, 2]}},
+        {"environment": {"gpus": {"0": {"name": "deep"}}}},
+        {"right": "not base64"},
+        {"peak_memory_bytes": 0.5},
     ],
 )
 def test_an_invalid_record_is_no_record(store, run, change):
     finish(store, run)
     change_record(store.folder(run.id) / "record.json", **change)
     assert store.read(run.id) is None
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_deeply_nested_json_is_a_broken_record_or_failure(store, run, opening):
+    finish(store, run)
+    folder = store.folder(run.id)
+    (folder / "record.json").write_text('{"schema": 1, "environment": ' + opening * 100_000)
+    (folder / "failure.json").write_text(opening * 100_000)
+    assert store.read(run.id) is None
+    assert isinstance(next(store.scan()), BrokenRecord)
+    assert store.failure(run.id) is None
+
+
+@pytest.mark.parametrize("part", ["split", "model", "recipe"])
+def test_a_run_of_wrong_types_is_no_record(store, run, part):
+    finish(store, run)
+    content = json.loads((store.folder(run.id) / "record.json").read_bytes())["run"]
+    change_record(store.folder(run.id) / "record.json", run=content | {part: {"old_classes": "three"}})
+    if part != "recipe":  # a recipe's values are only printed
+        assert store.read(run.id) is None
+
+
+def test_a_number_that_is_not_finite_is_not_written(store, run):
+    attempt = store.begin(run.id)
+    record = Record(
+        run=run.document(), state="done", metrics={"nfr": float("nan")}, attempt=1, finished=FINISHED
+    )
+    with pytest.raises(BrokenRecord):
+        attempt.publish(record)
+    assert not (store.folder(run.id) / "record.json").exists()
+
+
+def test_names_that_are_not_utf_8_are_kept(store, run):
+    name = b"caf\xe9".decode(errors="surrogateescape")
+    attempt = store.begin(run.id)
+    attempt.fail(Failure(attempt=1, cause="data", message=f"cannot read {name}", log=name))
+    assert store.failure(run.id).message == f"cannot read {name}"
+    environment = {"class_names": [name, "caf\N{LATIN SMALL LETTER E WITH ACUTE}"]}
+    record = Record(run=run.document(), state="done", environment=environment, attempt=1, finished=FINISHED)
+    attempt.publish(record)
+    assert store.read(run.id).environment == environment
 
 
 def test_a_record_of_the_first_schema_needs_no_digest_and_a_newer_one_does(store, run):
@@ -156,7 +206,7 @@ def test_a_record_that_a_newer_attempt_writes_meanwhile_stays(store, run, monkey
             finish(store, run)
         return replacing(path)
 
-    monkeypatch.setattr("results.store.replacing", overtaken)
+    monkeypatch.setattr("results.store.attempts.replacing", overtaken)
     with pytest.raises(StaleAttempt):
         stale.write("record.json", b"a record of old")
     assert store.read(run.id).attempt == 2
@@ -229,7 +279,34 @@ def test_an_unreadable_failure_is_no_failure(store, run):
     assert store.failure(run.id) is None
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "jobs", ".hidden"])
+def test_missing_names_the_runs_without_a_valid_record(store):
+    done, damaged, never = plan(methods=("none", "pct-kl", "mpt-kl"), seeds=(0,))[:3]
+    for run in (done, damaged):
+        finish(store, run)
+    (store.folder(damaged.id) / "record.json").write_text("{}")
+    assert store.missing([done.id, damaged.id, never.id]) == [damaged.id, never.id]
+
+
+def test_the_first_failure_is_that_of_the_first_run_that_has_one(store):
+    runs = [run.id for run in plan(seeds=(0,))]
+    assert store.first_failure(runs) is None
+    store.fail(runs[2:], "memory", "out of memory", Path("log.txt"))
+    store.fail(runs[1:2], "data", "no such folder", Path("log.txt"))
+    assert store.first_failure(runs).cause == "data"
+    assert store.first_failure(runs[2:]).message == "out of memory"
+
+
+def test_failing_a_run_ends_the_attempt_at_work_on_it(store, run):
+    attempt = store.begin(run.id)
+    store.fail([run.id], "node", "its process was lost", Path("jobs/a/log.txt"))
+    assert store.failure(run.id) == Failure(
+        attempt=2, cause="node", message="its process was lost", log="jobs/a/log.txt"
+    )
+    with pytest.raises(StaleAttempt):
+        attempt.write("weights-0001.pt", b"late")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "jobs", "features", ".hidden"])
 def test_an_id_that_is_no_plain_name_is_refused(store, name):
     with pytest.raises(ValueError, match="cannot be the id"):
         store.read(name)

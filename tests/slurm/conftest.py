@@ -1,8 +1,8 @@
 import pytest
-from bench import TESTS, Bench
-from cluster import Cluster, unavailable
-from rich.console import Console
-from sweeping import Sweeps
+
+from tests.slurm.cluster import Cluster, unavailable
+from tests.slurm.sweeping import Sweeps
+from tests.standin_jobs import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -23,22 +23,15 @@ def slurm(slurm_daemons, monkeypatch):
     """A SLURM without jobs, to which this process's commands talk."""
     for name, value in slurm_daemons.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     slurm_daemons.clear()
     yield slurm_daemons
     slurm_daemons.clear()
 
 
 @pytest.fixture
-def bench(tmp_path):
-    return Bench(tmp_path / "runs")
-
-
-@pytest.fixture
-def console(tmp_path):
-    """A console that is no terminal; what it was told is in `console.file`."""
-    with (tmp_path / "console.txt").open("w+") as file:
-        yield Console(file=file, width=160)
+def bench(standin_jobs):
+    return standin_jobs
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 import threading
 from concurrent.futures import Future
 
-from slurm import dispatch, profile
-from slurm.desk import Desk
+from harness.dispatch.dispatcher import dispatch
+from slurm import profile
+from slurm.ledger import Ledger
 
 QUICK = {"poll_s": "1", "memory_gb": "0.5", "time": "10"}
 
@@ -17,14 +18,19 @@ class Sweeps:
         self._console = console
         self._threads = []
 
-    def start(self, *jobs, wait=True, **wishes):
+    def start(self, *jobs, wait=True, **options):
         settings = {"runs": self._bench.runs, "cluster": "slurm", "console": self._console, "wait": wait}
-        wanted = profile.load(None, {**QUICK, **{key: str(value) for key, value in wishes.items()}})
+        wanted = profile.load(
+            None,
+            {key: str(value) for key, value in {**QUICK, **options}.items() if value is not None},
+            roles=(),
+            archs=(),
+        )
         outcome = Future()
 
         def work():
             try:
-                outcome.set_result(dispatch.dispatch(jobs, profile=wanted, program="standin", **settings))
+                outcome.set_result(dispatch(jobs, profile=wanted, program="tests.standin", **settings))
             except BaseException as error:  # noqa: BLE001  # raised where the outcome is awaited
                 outcome.set_exception(error)
 
@@ -39,8 +45,8 @@ class Sweeps:
         for thread in self._threads:
             thread.join(30)
 
-    def run(self, *jobs, **wishes):
-        return self.start(*jobs, **wishes).result(180)
+    def run(self, *jobs, **options):
+        return self.start(*jobs, **options).result(180)
 
 
 def phases(outcome):
@@ -61,5 +67,5 @@ def training(bench, *jobs):
 
 
 def arrays(bench):
-    desk = Desk(bench.runs)
-    return [desk.read(path.stem) for path in sorted((desk.root / "arrays").glob("*.json"))]
+    ledger = Ledger(bench.runs)
+    return ledger.arrays()

@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bench import Bench
 from rich.console import Console
-from sweeping import Sweeps, arrays, once, phases, training
 
+from common.jobs import Phase
 from results.store import Store
 from slurm import scheduler
-from slurm.states import Phase
+from tests.slurm.sweeping import Sweeps, arrays, once, phases, training
+from tests.standin_jobs import Bench
 
 pytestmark = pytest.mark.slurm
 
@@ -76,7 +76,8 @@ def test_a_failed_reference_costs_those_alone_who_learn_from_it(sweeps, bench):
     learner, plain = (Store(bench.runs).read(run.id) for run in cohort.runs)
     assert learner is None
     assert plain is not None
-    assert outcome.states[cohort.id].note.startswith("parent: ")
+    assert outcome.states[cohort.id].phase is Phase.BLOCKED, "by the reference that failed"
+    assert bad.title in outcome.states[cohort.id].note
 
 
 def test_a_suspended_job_waits_and_goes_on(slurm, sweeps, bench, console):
@@ -119,8 +120,8 @@ def test_a_controller_that_goes_and_comes_back_costs_nothing(slurm, sweeps, benc
 def test_a_queue_that_forgets_ended_jobs_and_no_accounting_suffice(sweeps, bench, monkeypatch):
     queue = scheduler.queue
 
-    def forgetful(name):
-        return [entry for entry in queue(name) or [] if entry.live]
+    def forgetful(users):
+        return [entry for entry in queue(users) if entry.live]
 
     monkeypatch.setattr(scheduler, "queue", forgetful)
     assert scheduler.final_states(["1"]) == {}, "this SLURM has no accounting"

@@ -4,14 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from harness.plan import Resources
+from common.jobs import Resources
 from slurm import profile, submit
-from slurm.desk import Array, Desk
-from slurm.profile import Profile, Wishes, load
+from slurm.ledger import Array, Ledger
+from slurm.profile import Profile, SlurmOptions
 from slurm.snapshot import Snapshot
 
 CODE = Snapshot(path="/code", commit="abc")
+ROLES, ARCHS = ("old", "reference", "candidate"), ("resnet8", "resnet18", "resnet50")
 EXAMPLE = Path(__file__).parent.parent.parent / "docs" / "profiles" / "mycluster.toml"
+
+
+def load(name, overrides):
+    return profile.load(name, overrides, roles=ROLES, archs=ARCHS)
+
+
+def request_of(made, job, **changes):
+    return made.request(job.resources, role="candidate", arch="resnet8", **changes)
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def write(home, text):
 
 def test_the_plan_decides_where_nobody_says_anything(bench):
     job = bench.job("job", resources=Resources(cpus=3, gpus=1, memory_gb=7.5, minutes=42, nodes=2))
-    request = Profile().request(job)
+    request = request_of(Profile(), job)
     assert (request.cpus, request.gpus, request.memory_gb, request.minutes, request.nodes) == (
         3,
         1,
@@ -59,7 +68,7 @@ def test_architecture_beats_role_beats_common_and_the_command_line_beats_all(ben
         partition = "large"
         """
     )
-    request = load("mine", {"cpus": "4"}).request(bench.job("job"))
+    request = request_of(load("mine", {"cpus": "4"}), bench.job("job"))
     assert (request.partition, request.qos, request.account, request.cpus) == ("common", "role", "arch", 4)
 
 
@@ -80,9 +89,9 @@ def test_the_project_s_profile_hides_the_user_s(home, tmp_path):
         ("cpus = 0", "cpus=0: must be a finite number above 0"),
         ("cpus = ", "not TOML"),
         ("memory_gb = inf", "memory_gb=inf: must be a finite number above 0"),
-        ("partition = 5", "partition = 5: must be a text"),
-        ("exclude = [1]", r"exclude = \[1\]: must be a text or several"),
-        ("setup = {a=1}", "setup = .*: must be a text or several"),
+        ("partition = 5", "partition = 5: must be a string"),
+        ("exclude = [1]", r"exclude = \[1\]: must be a string or a list of strings"),
+        ("setup = {a=1}", "setup = .*: must be a string or a list of strings"),
         ("time = 0", "slurm.time=0: must be a minute or more"),
         ('time = "90:30"', "slurm.time=90:30: expected minutes"),
         ("role = 3", r"'role' must be tables such as \[role.old\]"),
@@ -134,17 +143,19 @@ def test_times(text, expected):
 
 
 def test_what_sbatch_is_told(bench, tmp_path):
-    wishes = Wishes(gres="gpu:a100:1", exclude=("n1", "n2"), setup=("module load cuda",), memory_gb=1.5)
+    options = SlurmOptions(
+        gres="gpu:a100:1", exclude=("n1", "n2"), setup=("module load cuda",), memory_gb=1.5
+    )
     job = bench.job("job", resources=Resources(cpus=4, gpus=1, memory_gb=8, minutes=9))
-    request = Profile(common=wishes).request(job, memory_factor=2, avoid=("n7",))
-    array = Array.new([job], request, program="p", code=CODE)
+    request = request_of(Profile(common=options), job, memory_factor=2, avoid=("n7",))
+    array = Array.new([job.ref], request, program="p", code=CODE)
     told = submit.parameters(array, name="flips-x", depends="afterok:7_1:7_2,afterany:9")
     assert told["mem"] == "3072MB"
     assert told["exclude"] == "n1,n2,n7"
     assert told["gres"] == "gpu:a100:1"
     assert "gpus_per_node" not in told, "gres says it already"
     assert told["dependency"] == "afterok:7_1:7_2,afterany:9"
-    assert told["additional_parameters"] == {"kill-on-invalid-dep": "yes", "requeue": True}
+    assert told["additional_parameters"] == {"kill-on-invalid-dep": "yes", "requeue": True, "export": "ALL"}
     assert told["setup"][0] == "module load cuda"
     assert told["comment"] == array.token
     assert told["srun_args"] == ["--cpus-per-task=4"]
@@ -152,26 +163,84 @@ def test_what_sbatch_is_told(bench, tmp_path):
 
 def test_arrays_are_cut_below_the_largest_and_by_what_they_wait_for(bench):
     jobs = [bench.job(f"j{i}") for i in range(7)]
-    requests = {job.id: Profile().request(job) for job in jobs}
+    requests = {job.id: request_of(Profile(), job) for job in jobs}
     depends = {job.id: "afterok:1" if i == 6 else "" for i, job in enumerate(jobs)}
-    arrays = submit.shapes(jobs, requests, depends, largest=4)
-    assert arrays == [tuple(jobs[:4]), tuple(jobs[4:6]), (jobs[6],)]
+    arrays = submit.shapes([job.ref for job in jobs], requests, depends, largest=4)
+    assert [[job.id for job in array] for array in arrays] == [
+        [job.id for job in jobs[some]] for some in (slice(4), slice(4, 6), slice(6, 7))
+    ]
 
 
-def test_the_desk_remembers_arrays_and_keeps_pickles_private(bench):
-    desk = Desk(bench.runs)
-    array = Array.new(
-        [bench.job("job", size=2)], Profile().request(bench.job("other")), program="p", code=CODE
+@pytest.mark.parametrize(
+    ("words", "mem", "mem_per_cpu"),
+    [
+        ({}, "8192MB", None),
+        ({"mem_per_cpu": "1.5"}, None, "1536MB"),
+        ({"memory_gb": "none"}, None, None),
+    ],
+)
+def test_memory_is_asked_for_by_node_or_by_core_or_not_at_all(bench, tmp_path, words, mem, mem_per_cpu):
+    job = bench.job("job", resources=Resources(cpus=4, gpus=0, memory_gb=8, minutes=9))
+    array = Array.new([job.ref], request_of(load(None, words), job), program="p", code=CODE)
+    told = submit.parameters(array, name="flips-x", depends="")
+    assert (told.get("mem"), told.get("mem_per_cpu")) == (mem, mem_per_cpu)
+
+
+def test_a_later_section_may_ask_for_memory_in_another_way(bench, home):
+    (home / "mine.toml").write_text("mem_per_cpu = 2\n[role.candidate]\nmemory_gb = 5")
+    request = request_of(load("mine", {}), bench.job("job"), memory_factor=2)
+    assert (request.memory_gb, request.mem_per_cpu) == (10, None)
+    request = request_of(load("mine", {"mem_per_cpu": "3"}), bench.job("job"), memory_factor=2)
+    assert (request.memory_gb, request.mem_per_cpu) == (None, 6)
+
+
+def test_further_options_of_sbatch_come_from_the_profile_and_the_command_line(bench, home):
+    (home / "mine.toml").write_text(
+        """
+        [extra]
+        reservation = "night"
+        exclusive = true
+        [role.candidate.extra]
+        licenses = "a:1"
+        """
     )
-    desk.write(array)
-    assert desk.read(array.token) == array
-    assert desk.read("nonsense") is None
-    assert desk.read("../arrays/" + array.token) is None
-    assert desk.name == Desk(bench.runs).name
-    assert desk.pickles().stat().st_mode & 0o777 == 0o700
-    desk.pickles().chmod(0o755)
-    with pytest.raises(ValueError, match="mode 700"):
-        desk.pickles()
+    made = load("mine", {"extra.reservation": "day", "extra.exclusive": "false"})
+    array = Array.new([bench.job("job").ref], request_of(made, bench.job("job")), program="p", code=CODE)
+    told = submit.parameters(array, name="flips-x", depends="")["additional_parameters"]
+    assert (told["reservation"], told["licenses"]) == ("day", "a:1")
+    assert "exclusive" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"extra.partition": "x"}, "say slurm.partition="),
+        ({"extra.mem-per-cpu": "4G"}, "say slurm.mem_per_cpu="),
+        ({"extra.comment": "x"}, "cannot be changed"),
+        ({"extra.clusters": "two"}, "cannot be changed"),
+        ({"extra.No_Name": "x"}, "expected the long name"),
+        ({"extra.reservation": "a\nb"}, "printable"),
+        ({"extra": "x"}, "say slurm.extra.NAME=VALUE"),
+        ({"memory_gb": "4", "mem_per_cpu": "1"}, "exclude each other"),
+        ({"mem_per_cpu": "0"}, "above 0"),
+    ],
+)
+def test_what_sbatch_cannot_be_told_is_named(words, message):
+    with pytest.raises(ValueError, match=message):
+        load(None, words)
+
+
+def test_the_ledger_remembers_arrays(bench):
+    ledger = Ledger(bench.runs)
+    request = request_of(Profile(), bench.job("other"))
+    array = Array.new([bench.job("job", size=2).ref], request, program="p", code=CODE)
+    ledger.write(array)
+    assert ledger.read(array.token) == array
+    assert ledger.read("nonsense") is None
+    assert ledger.read("../arrays/" + array.token) is None
+    assert ledger.name == Ledger(bench.runs).name
+    ledger.forget(array.token)
+    assert ledger.read(array.token) is None
 
 
 def test_the_documented_profile_is_a_valid_one(bench, home, tmp_path):

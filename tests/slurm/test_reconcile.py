@@ -1,24 +1,22 @@
 """What is made of SLURM's hints; without SLURM."""
 
-import signal
 from pathlib import Path
 
 import pytest
 
-from results.store import Failure
-from slurm.desk import Array, Slip
+from common.jobs import Phase
+from common.paths import RecordsFolder
+from slurm.ledger import Array
 from slurm.profile import Profile
-from slurm.reconcile import NEVER, Task, judge, lost_parent, reconcile, tasks_of
-from slurm.scheduler import Entry, parse_queue
+from slurm.reconcile import Task, reconcile, tasks_of
+from slurm.scheduler import SEPARATOR, Entry, parse_queue
 from slurm.snapshot import Snapshot
-from slurm.states import Phase
-from slurm.task import Report
 
-RUNS = Path("runs")
+RECORDS = RecordsFolder(Path("runs"))
 
 
 def task(job, state="RUNNING", *, slurm_id="7", reason="", node="n1"):
-    return Task(slip=Slip.of(job), entry=entry(state, slurm_id=slurm_id, reason=reason, node=node))
+    return Task(job=job.ref, entry=entry(state, slurm_id=slurm_id, reason=reason, node=node))
 
 
 def entry(state, *, slurm_id="7", reason="", node="n1"):
@@ -27,8 +25,8 @@ def entry(state, *, slurm_id="7", reason="", node="n1"):
 
 def picture(jobs, *, done=(), tasks=(), tracked=None, settled=(), failed=None):
     return reconcile(
-        jobs,
-        runs=RUNS,
+        [job.ref for job in jobs],
+        records=RECORDS,
         done=done,
         tasks=tasks,
         tracked=tracked or {},
@@ -46,7 +44,7 @@ def test_a_record_is_the_only_proof_whatever_the_queue_says(bench):
     for state in ("FAILED", "CANCELLED", "RUNNING", "NODE_FAIL"):
         assert picture([job], done=ids(job), tasks=[task(job, state)]).states[job.id].phase is Phase.DONE
     half = {job.runs[0].id}
-    assert picture([job], done=half, tasks=[task(job, "COMPLETED")]).ended[0][0] is job
+    assert picture([job], done=half, tasks=[task(job, "COMPLETED")]).ended[0][0] == job.ref
 
 
 @pytest.mark.parametrize(
@@ -55,7 +53,19 @@ def test_a_record_is_the_only_proof_whatever_the_queue_says(bench):
         ("PENDING", "Resources", Phase.PENDING, "Resources"),
         ("PENDING", "Dependency", Phase.WAITING, "for its parents"),
         ("SUSPENDED", "", Phase.PENDING, "suspended"),
-        ("REQUEUE_HOLD", "", Phase.PENDING, "requeue_hold"),
+        (
+            "REQUEUE_HOLD",
+            "",
+            Phase.PENDING,
+            "held in the queue: requeue_hold; scontrol release 7 lets it start",
+        ),
+        (
+            "PENDING",
+            "JobHeldAdmin",
+            Phase.PENDING,
+            "held in the queue: JobHeldAdmin; scontrol release 7 lets it start",
+        ),
+        ("DREAMING", "", Phase.PENDING, "dreaming"),
         ("RUNNING", "", Phase.RUNNING, ""),
         ("COMPLETING", "", Phase.RUNNING, ""),
     ],
@@ -74,15 +84,15 @@ def test_runs_under_another_name_are_adopted_by_their_ids(bench):
     seen = picture([narrow], tasks=[task(wide)])
     assert seen.states[narrow.id].phase is Phase.RUNNING
     seen = picture([wide], tasks=[task(narrow)])
-    assert seen.submit == (wide,)
+    assert seen.submit == (wide.ref,)
     assert [t.entry.slurm_id for t in seen.live[wide.id]] == ["7"], "it must wait for the other's runs"
 
 
 def test_an_ended_task_is_looked_into_once_and_a_newer_one_hides_it(bench):
     job = bench.job("job")
     old, new = task(job, "FAILED", slurm_id="7_0"), task(job, "PENDING", slurm_id="12_0")
-    assert picture([job], tasks=[old]).ended == ((job, old),)
-    assert picture([job], tasks=[old], settled={"7_0"}).submit == (job,)
+    assert picture([job], tasks=[old]).ended == ((job.ref, old),)
+    assert picture([job], tasks=[old], settled={"7_0"}).submit == (job.ref,)
     assert picture([job], tasks=[new, old]).states[job.id].phase is Phase.PENDING
 
 
@@ -105,8 +115,8 @@ def test_failures_block_all_that_descends_from_them(bench):
         Phase.BLOCKED,
         Phase.WAITING,
     ]
-    assert str(RUNS / "jobs" / bad.id / "log.txt") in seen.states[child.id].note
-    assert seen.submit == (free,)
+    assert str(RECORDS.job(bad.id).log()) in seen.states[child.id].note
+    assert seen.submit == (free.ref,)
 
 
 def test_a_failure_leaves_those_alone_who_do_not_learn_from_it(bench):
@@ -115,7 +125,7 @@ def test_a_failure_leaves_those_alone_who_do_not_learn_from_it(bench):
     learner = bench.job("learner", after=[old, bad])
     seen = picture([old, bad, cohort, learner], done=ids(old), failed={bad.id: "bug: x"})
     assert seen.states[learner.id].phase is Phase.BLOCKED
-    assert seen.submit == (cohort,), "its plain run can be trained"
+    assert seen.submit == (cohort.ref,), "its plain run can be trained"
     seen = picture([old, bad, cohort], done=ids(old) | {cohort.runs[1].id}, failed={bad.id: "bug: x"})
     assert seen.states[cohort.id].phase is Phase.BLOCKED, "what is left of it learns from what failed"
 
@@ -127,97 +137,31 @@ def test_a_plan_of_thousands_with_a_task_each(bench):
     assert [state.phase for state in seen.states.values()] == (
         [Phase.DONE] * 10 + [Phase.PENDING] * 30 + [Phase.WAITING] * 10
     )
-    assert seen.submit == tuple(jobs[40:])
-
-
-def report(code, *, oom=False, why=""):
-    return Report(slurm_id="7", node="n1", code=code, oom=oom, why=why)
-
-
-DATA = Failure(attempt=1, cause="data", message="no such image")
-
-
-@pytest.mark.parametrize(
-    ("state", "told", "failure", "log", "verdict"),
-    [
-        ("TIMEOUT", report(75), None, "", "timeout"),
-        ("OUT_OF_MEMORY", report(-9), None, "", "memory"),
-        ("NODE_FAIL", report(None), None, "", "node"),
-        ("PREEMPTED", None, None, "", "preempted"),
-        ("CANCELLED", report(75), None, "", "cancelled"),
-        ("FAILED", report(1), DATA, "", "data"),
-        ("FAILED", report(1), None, "", "bug"),
-        ("FAILED", report(75), DATA, "", "preempted"),
-        ("FAILED", report(-signal.SIGKILL, oom=True), None, "", "memory"),
-        ("FAILED", report(-signal.SIGKILL), DATA, "", "node"),
-        ("FAILED", report(-signal.SIGSEGV), None, "", "bug"),
-        ("FAILED", report(None), None, "slurmstepd: error: exceeded memory limit (2 > 1)", "memory"),
-        ("FAILED", report(None), None, "", "node"),
-        ("FAILED", None, DATA, "", "node"),
-        ("COMPLETED", report(0), None, "", "bug"),
-        ("", report(1), DATA, "", "data"),
-        ("", None, None, "", "node"),
-    ],
-)
-def test_the_cause_of_an_end(state, told, failure, log, verdict):
-    cause, message = judge(entry(state), told, failure, log)
-    assert cause == verdict
-    assert message
-
-
-def test_a_lost_dependency_is_no_failure_of_the_job():
-    assert judge(entry("CANCELLED", reason=NEVER, node=""), None, None, "")[0] == "dependency"
-
-
-def test_a_cancelled_task_is_an_orphan_only_where_a_parent_has_gone(bench):
-    parent = bench.job("parent")
-    child = bench.job("child", after=[parent])
-    waiting = task(child, "CANCELLED", slurm_id="7", node="")
-
-    def orphaned(*tasks, done=()):
-        seen = picture([parent, child], tasks=[*tasks, waiting], done=done)
-        assert [job for job, _ in seen.ended if job is child] == [child]
-        return lost_parent(child, waiting, seen)
-
-    assert orphaned(task(parent, "FAILED", slurm_id="6"))
-    assert orphaned(), "the parent was never seen, or is to be submitted"
-    assert orphaned(task(parent, "PENDING", slurm_id="8")), "submitted anew after the child"
-    assert not orphaned(task(parent, "RUNNING", slurm_id="6"))
-    assert not orphaned(done=ids(parent))
-
-
-def test_cancelling_what_waits_is_heeded_whoever_does_it():
-    waiting = entry("CANCELLED", node="")
-    assert judge(waiting, None, None, "", orphan=True)[0] == "dependency"
-    assert judge(waiting, None, None, "")[0] == "cancelled"
-    assert judge(waiting, None, None, "", orphan=True, unwanted=True)[0] == "cancelled"
-    assert judge(entry(""), None, None, "", unwanted=True)[0] == "cancelled", "and the queue forgot it"
-
-
-def test_what_kept_a_program_from_starting_is_said():
-    said = "/spool/slurm_script: line 9: module: command not found\n"
-    assert judge(entry("FAILED"), None, None, said)[1].endswith("on n1: " + said.strip())
-
-
-def test_a_node_that_fails_is_named():
-    assert judge(entry("FAILED", node="n7"), None, None, "")[1].endswith("on n7")
-
-
-def test_what_sbatch_refused_is_no_task(bench):
-    job = bench.job("job")
-    array = Array.new([job], Profile().request(job), program="p", code=Snapshot(path="", commit=""))
-    refused = Entry(slurm_id="7", index=0, state="FAILED", reason="BadConstraints", comment=array.token)
-    ran = Entry(slurm_id="8", index=0, state="FAILED", node="n1", comment=array.token)
-    strange = Entry(slurm_id="9", index=3, state="RUNNING", node="n1", comment="abc")
-    assert [t.entry for t in tasks_of([refused, ran, strange], {array.token: array})] == [ran]
+    assert seen.submit == tuple(job.ref for job in jobs[40:])
 
 
 def test_squeue_s_lines_are_read_whatever_a_comment_holds():
     lines = [
-        "7_3|3|PENDING|Resources||ada|tok|en",
-        "8|N/A|RUNNING|None|n[1-2]|ada|abc",
+        "7_3 3 PENDING Resources  1000 then tok|en /a/tok.sh".replace(" ", SEPARATOR),
+        "Welcome to cluster 7",
+        "8 N/A RUNNING None n[1-2] 1000 then abc /b.sh".replace(" ", SEPARATOR),
         "slurm_load_jobs error: nonsense",
     ]
     first, second = parse_queue(lines)
-    assert (first.slurm_id, first.index, first.comment, first.live) == ("7_3", 3, "tok|en", True)
+    assert (first.slurm_id, first.index, first.live) == ("7_3", 3, True)
+    assert first.marks == ("tok|en", "tok")
     assert (second.index, second.reason, second.node) == (0, "", "n[1-2]")
+
+
+def test_what_sbatch_refused_is_no_task(bench):
+    job = bench.job("job")
+    array = Array.new(
+        [job.ref],
+        Profile().request(job.resources, role="candidate", arch="resnet8"),
+        program="p",
+        code=Snapshot(path="", commit=""),
+    )
+    refused = Entry(slurm_id="7", index=0, state="FAILED", reason="BadConstraints", comment=array.token)
+    ran = Entry(slurm_id="8", index=0, state="FAILED", node="n1", comment=array.token)
+    strange = Entry(slurm_id="9", index=3, state="RUNNING", node="n1", comment="abc")
+    assert [t.entry for t in tasks_of([refused, ran, strange], {array.token: array})] == [ran]

@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from sweeping import arrays, once, phases, training
 
-from harness.plan import Resources
+from common.jobs import Phase, Resources
 from results.store import Store
 from slurm import cancel
-from slurm.desk import Desk
-from slurm.states import Phase
+from slurm.ledger import Ledger
+from tests.slurm.sweeping import arrays, once, phases, training
 
 pytestmark = pytest.mark.slurm
 
@@ -33,7 +32,7 @@ def test_arrays_hold_jobs_of_one_shape_and_children_wait_for_their_own_parents_a
     assert Store(bench.runs).read(slow.id) is None
     (bench.folder(slow) / "told").touch()
     assert sweep.result(180).complete
-    assert sorted(len(array.slips) for array in arrays(bench)) == [1, 1, 2, 11], "MaxArraySize is 11"
+    assert sorted(len(array.jobs) for array in arrays(bench)) == [1, 1, 2, 11], "MaxArraySize is 11"
     assert all(bench.tries(job) == 1 for job in (quick, slow, child, *others))
 
 
@@ -53,7 +52,7 @@ def test_a_job_that_may_be_tried_again_takes_its_children_along(sweeps, bench):
     child = bench.job("child", after=[parent])
     assert sweeps.run(parent, child).complete
     assert (bench.tries(parent), bench.tries(child)) == (2, 1)
-    assert [array.request.memory_gb for array in arrays(bench) if array.slips[0].job == parent.id] in (
+    assert [array.request.memory_gb for array in arrays(bench) if array.jobs[0].id == parent.id] in (
         [0.5, 1.0],
         [1.0, 0.5],
     )
@@ -64,7 +63,7 @@ def test_jobs_run_the_code_as_it_was_at_submission(sweeps, bench):
     assert sweeps.run(job).complete
     log = (bench.folder(job) / "log.txt").read_text()
     code = arrays(bench)[0].code.path
-    assert Path(code).parent == bench.runs / ".slurm" / "code"
+    assert Path(code).parent == Ledger(bench.runs).code
     assert f"code {code}/harness/__init__.py" in log
     assert not log.split("__init__.py ")[1].startswith("None")
 
@@ -83,18 +82,19 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from harness import jobfile
-from slurm import dispatch, profile
+from harness.dispatch.dispatcher import dispatch
+from slurm import profile
 if __name__ == "__main__":
     runs = Path(sys.argv[1])
     jobs = [jobfile.read(runs / "jobs" / name)[0] for name in sys.argv[2:]]
-    wishes = {"poll_s": "1", "memory_gb": "0.5", "time": "10"}
-    outcome = dispatch.dispatch(
+    options = {"poll_s": "1", "memory_gb": "0.5", "time": "10"}
+    outcome = dispatch(
         jobs,
         runs=runs,
         cluster="auto",
         console=Console(),
-        profile=profile.load(None, wishes),
-        program="standin",
+        profile=profile.load(None, options, roles=(), archs=()),
+        program="tests.standin",
     )
     print("detached" if outcome.detached else "complete" if outcome.complete else "incomplete")
 """
@@ -205,15 +205,14 @@ def test_what_sbatch_refuses_for_good_is_one_clear_line(sweeps, bench):
         sweeps.run(bench.job("job"), partition="nowhere")
 
 
-def test_submitit_s_folder_may_vanish_and_strange_jobs_are_left_alone(slurm, sweeps, bench):
+def test_strange_jobs_are_left_alone(slurm, sweeps, bench):
     blocker = slurm.run("sbatch", "--parsable", "-N3", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60")
     job = bench.job("job")
     sweeps.run(job, wait=False)
-    desk = Desk(bench.runs)
-    shutil.rmtree(desk.pickles())
+    ledger = Ledger(bench.runs)
     # Another folder's array with the same name, another token: an id that was used again.
     strange = slurm.run(
-        "sbatch", "--parsable", "-J", desk.name, "--comment=abc", "-o", "/dev/null", "--wrap", "sleep 90"
+        "sbatch", "--parsable", "-J", ledger.name, "--comment=abc", "-o", "/dev/null", "--wrap", "sleep 90"
     )
     sweep = sweeps.start(job)
     time.sleep(3)

@@ -1,0 +1,93 @@
+"""Evaluates trained students and writes their records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from harness import checkpoint, environment
+from harness.compute import ComputeConfig
+from harness.data import Data
+from harness.distributed import World
+from harness.evaluate import NotFinite, evaluate
+from harness.parents import Parents
+from harness.trainer import Member, Trained
+from results.store import Record
+
+
+class Publisher:
+    """Writes the record of every member of a Job; of several processes the first alone writes."""
+
+    def __init__(
+        self, members: Sequence[Member], data: Data, compute: ComputeConfig, parents: Parents, world: World
+    ) -> None:
+        self._members = members
+        self._data = data
+        self._compute = compute
+        self._parents = parents
+        self._world = world
+
+    def publish(self, trained: Trained) -> None:
+        """Evaluate every member that has not diverged, and write its record."""
+        for member in self._members:
+            if member.student.diverged_at is None:
+                self._evaluate(member, trained)
+
+    def publish_diverged(self, member: Member, trained: Trained) -> None:
+        """Write the record of a member that has just diverged; its checkpoints stay."""
+        reason = f"the loss was not finite at step {member.student.diverged_at}"
+        self._write(member, trained, state="diverged", reason=reason)
+
+    def _evaluate(self, member: Member, trained: Trained) -> None:
+        began = time.monotonic()
+        run, network = member.run, member.student.network
+        old = self._parents.predictions(run.parents[0]) if run.role == "candidate" else None
+        self._world.align(network)
+        try:
+            evaluation = evaluate(run, network, self._data, self._compute, old, self._world)
+        except NotFinite as error:
+            self._write(member, trained, state="diverged", reason=str(error))
+            return
+        attempt = member.attempt
+        if attempt is None:
+            return
+        files = {attempt.name(name): content for name, content in evaluation.files.items()}
+        self._write(
+            member,
+            trained,
+            state="done",
+            metrics=evaluation.metrics,
+            files={name: attempt.write(name, content) for name, content in files.items()},
+            evaluate_s=time.monotonic() - began,
+        )
+        checkpoint.remove(attempt.folder)
+
+    def _write(self, member: Member, trained: Trained, *, evaluate_s: float = 0.0, **fields: Any) -> None:
+        if member.attempt is None:
+            return
+        compute, size = self._compute, len(self._members)
+        how = {
+            "precision": compute.precision,
+            "compile": compute.compile,
+            "sync_batchnorm": compute.sync_batchnorm,
+            "cohort": size,
+            "processes": self._world.size,
+        }
+        names = {"class_names": list(self._data.class_names)} if member.run.role == "old" else {}
+        record = Record(
+            run=member.run.document(),
+            timings={
+                "train_s": trained.train_s,
+                "train_share_s": trained.train_s / size,
+                "evaluate_s": evaluate_s,
+            },
+            images_per_s=trained.images_per_s,
+            peak_memory_bytes=compute.peak_memory,
+            environment=environment.describe(compute.device) | how | names,
+            attempt=member.attempt.number,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            **fields,
+        )
+        member.attempt.publish(record, history=member.student.history)

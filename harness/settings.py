@@ -1,0 +1,194 @@
+"""The settings of a sweep, each declared once; on the command line they are flat `key=value` words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from common.paths import RecordsFolder
+from loaders.datasets import Loader, WriteMode
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Data: which images, and which of their classes are old."""
+
+    dataset: str = "digits"
+    """Images to train and test on. A list makes one table per dataset, as for most settings below."""
+    classes: int | None = None
+    """Use only this many classes of the dataset, the first in the class order (default: all)."""
+    old_classes: float = 0.5
+    """Classes that the old model knows: a fraction below 1, or a count."""
+    class_order: int | None = None
+    """Seed of a random order of classes, of which the first are the old ones (default: by index)."""
+    old_data: float = 1.0
+    """Fraction of the old classes' training images that the old model saw."""
+    write_mode: WriteMode | None = None
+    """How photographs are stored: as pixels, as JPEGs, or a share of them (default: the architecture's)."""
+    max_resolution: int | None = None
+    """Bound on a stored photograph's longer side in pixels; 0 keeps the size."""
+    jpeg_quality: int | None = None
+    """Quality of the JPEGs, 1 to 100."""
+    jpeg_share: float | None = None
+    """Share of JPEGs where write_mode is proportion."""
+
+    def __post_init__(self) -> None:
+        if not (self.old_classes > 0 and math.isfinite(self.old_classes)):
+            raise ValueError(
+                f"old_classes={self.old_classes:g}: expected a fraction of the classes or a count"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Training: networks and recipe; an empty default means that dataset and architecture bring theirs."""
+
+    arch: str | None = None
+    """Architecture of references and candidates; timm:NAME takes one of timm's."""
+    old_arch: str | None = None
+    """Architecture of the old model (default: the same as arch)."""
+    stem: str | None = None
+    """First layers: `imagenet` (7x7, stride 2, max-pool; the protocol) or `cifar` (3x3)."""
+    embedding: int | None = None
+    """Width of a linear layer before the classifier (default: none; 128 for residual nets on imagenet)."""
+    epochs: int | None = None
+    """Passes over the training images."""
+    batch_size: int | None = None
+    """Images per step."""
+    lr: float | None = None
+    """Learning rate at the start."""
+    weight_decay: float | None = None
+    """L2 penalty on every weight."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What was given of a recipe."""
+        given = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Runtime: where files are and how jobs compute. None of this decides what is trained."""
+
+    runs: Path = Path("runs")
+    """Folder of records."""
+    data: Path | None = None
+    """Folder of the dataset's own files, where it needs one."""
+    download: bool = False
+    """Whether to download missing data (CIFAR)."""
+    betons: Path | None = None
+    """Folder of the images in FFCV's format, made when missing (default: betons/ among the records)."""
+    weights: Path | None = None
+    """File with the weights of a pretrained backbone (default: torchvision's, which it downloads)."""
+    plugins: tuple[str, ...] = ()
+    """Your own modules that add methods, datasets or architectures (docs/plugins.md)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU where there is one."""
+    precision: Literal["auto", Precision] = "auto"
+    """Of forward and backward passes (losses are fp32); auto is bf16 on a GPU, fp32 on a CPU."""
+    compile: Literal["auto", "true", "false"] = "auto"
+    """Whether networks go through torch.compile; auto: where that was measured to win, so far nowhere."""
+    deterministic: bool = False
+    """On a GPU, use only algorithms that give the same bits every time; on a CPU all do."""
+    sync_batchnorm: bool = True
+    """For a run on several GPUs, whether BatchNorm sees the whole batch, as on one."""
+    loader: Loader = "auto"
+    """FFCV from disk, or the whole set on the device, with the same pixels; torch is torchvision's
+    DataLoader, which draws random crops of its own, so its runs are different runs."""
+    workers: int | None = None
+    """Threads or processes that load images (default: the cores of the job)."""
+    checkpoint_s: float = 10.0
+    """Seconds of training between checkpoints, which are written at the end of an epoch."""
+
+    def __post_init__(self) -> None:
+        _require_positive("workers", self.workers)
+        if not self.checkpoint_s >= 0:
+            raise ValueError(f"checkpoint_s={self.checkpoint_s:g}: must be 0 or more")
+        refuse_repeats("plugins", self.plugins)
+
+    @property
+    def betons_folder(self) -> Path:
+        """Where the images in FFCV's format are."""
+        return self.betons or RecordsFolder(self.runs).betons
+
+    def absolute(self) -> Runtime:
+        """The same with absolute paths, for a process that may start in another folder."""
+        return replace(
+            self,
+            runs=self.runs.absolute(),
+            betons=self.betons_folder.absolute(),
+            data=self.data and self.data.absolute(),
+            weights=self.weights and self.weights.absolute(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DispatchConfig:
+    """Dispatch: where jobs run, and how many at once."""
+
+    cluster: Literal["auto", "slurm", "local", "inline"] = "auto"
+    """Where jobs run: SLURM, processes of this machine, or this process itself."""
+    profile: str | None = None
+    """What to ask of SLURM: a TOML file by name (docs/slurm.md); slurm.partition=... overrides it."""
+    wait: bool = True
+    """On SLURM, whether to stay until the table is complete."""
+    jobs_per_gpu: int = 1
+    """How many jobs of this machine share a GPU; on SLURM, its own settings say so."""
+    cohort: str = "auto"
+    """How many candidates share one stream of batches; auto, or a number."""
+
+    def __post_init__(self) -> None:
+        _require_positive("jobs_per_gpu", self.jobs_per_gpu)
+        if self.cohort != "auto" and not (self.cohort.isdecimal() and int(self.cohort) > 0):
+            raise ValueError(f"cohort={self.cohort}: expected auto or a whole number above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """Everything that a sweep can be asked for."""
+
+    experiment: str | None = None
+    """A table or figure of the paper by name: it sets what follows, and your own words win."""
+    methods: tuple[str, ...] = ("all",)
+    """Methods by name; `all` is the paper's eight, `ablations` the three of its Table 3."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One table row is the mean over these; each has its own old model and references."""
+    plan: bool = False
+    """Print what would run, and start nothing."""
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    runtime: Runtime = field(default_factory=Runtime)
+    dispatch: DispatchConfig = field(default_factory=DispatchConfig)
+
+    def __post_init__(self) -> None:
+        refuse_repeats("methods", self.methods)
+        refuse_repeats("seeds", self.seeds)
+        if min(self.seeds) < 0:
+            raise ValueError(f"seeds={min(self.seeds)}: must be 0 or more")
+
+
+def refuse_repeats(name: str, values: Sequence[Any]) -> None:
+    """Refuse a list that names something twice.
+
+    Raises:
+        ValueError: it does.
+    """
+    repeated = [value for value in dict.fromkeys(values) if list(values).count(value) > 1]
+    if repeated:
+        raise ValueError(f"{name}: {repeated[0]} is given twice")
+
+
+def _require_positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{name}={value}: must be 1 or more")

@@ -1,0 +1,58 @@
+"""The datasets by name, one entry each. Imports no torch.
+
+`base.py` says what an entry holds, `folders.py` finds out what is in a folder of images.
+"""
+
+from __future__ import annotations
+
+from common.registry import Registry
+from loaders.datasets.base import RAW, Augmentation, Dataset, Encoding, Loader, Part, Training, WriteMode
+from loaders.datasets.folders import (
+    PART_FOLDERS,
+    Contents,
+    class_count,
+    fingerprint,
+    folder_classes,
+    image_files,
+    look_into,
+    require_files,
+)
+from loaders.datasets.photographs import FOLDER, IMAGENET
+from loaders.datasets.small import CIFAR10, CIFAR100, DIGITS, GLYPHS100
+
+__all__ = [
+    "DATASETS",
+    "PART_FOLDERS",
+    "RAW",
+    "Augmentation",
+    "Contents",
+    "Dataset",
+    "Encoding",
+    "Loader",
+    "Part",
+    "Training",
+    "WriteMode",
+    "class_count",
+    "find",
+    "fingerprint",
+    "folder_classes",
+    "image_files",
+    "look_into",
+    "require_files",
+]
+
+DATASETS: Registry[Dataset] = Registry(
+    Dataset,
+    "dataset",
+    attribute="DATASETS",
+    builtin={entry.name: entry for entry in (DIGITS, CIFAR10, CIFAR100, GLYPHS100, IMAGENET, FOLDER)},
+)
+
+
+def find(name: str) -> Dataset:
+    """The dataset of that name.
+
+    Raises:
+        ValueError: no such dataset; the message names the nearest one.
+    """
+    return DATASETS.find(name)

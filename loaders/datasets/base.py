@@ -1,0 +1,122 @@
+"""What a dataset is: everything that the other rooms need to know before its images are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Part = Literal["train", "test"]
+WriteMode = Literal["raw", "jpg", "proportion"]
+Loader = Literal["auto", "stream", "resident", "torch"]
+"""How images come into memory: FFCV from disk, all at once, or torchvision's DataLoader."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What a training image goes through; every draw is a function of (key, epoch, sample index).
+
+    `pad-crop` shifts an image by up to `pad` pixels over a black border. `resized-crop` cuts a box of
+    8 to 100 % of the area and of 3:4 to 4:3 and scales it to the image size, torchvision's
+    RandomResizedCrop. Evaluation images are left alone by the first; under the second their shorter side
+    becomes `resize` pixels and the centre is cut out.
+    """
+
+    kind: Literal["pad-crop", "resized-crop"]
+    pad: int = 0
+    flip: bool = True
+    resize: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How images are stored in a beton; it decides pixels, so it is part of the data's fingerprint.
+
+    `proportion` stores about `jpeg_share` of the images as JPEG and the others raw. `max_resolution`
+    bounds the longer side in pixels; 0 keeps the size.
+    """
+
+    write_mode: WriteMode = "raw"
+    max_resolution: int = 0
+    jpeg_quality: int = 90
+    jpeg_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.max_resolution < 0:
+            raise ValueError(f"max_resolution={self.max_resolution}: must be 0 (keep the size) or more")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality={self.jpeg_quality}: must lie in 1..100")
+        if not 0 <= self.jpeg_share <= 1:
+            raise ValueError(f"jpeg_share={self.jpeg_share}: must lie in [0, 1]")
+
+    @property
+    def label(self) -> str:
+        """`raw`, `jpg-500-q90` or, as in ffcv-imagenet, `proportion-400-0.1-q90`."""
+        size = f"-{self.max_resolution}" if self.max_resolution else ""
+        share = f"-{self.jpeg_share:g}" if self.write_mode == "proportion" else ""
+        quality = "" if self.write_mode == "raw" else f"-q{self.jpeg_quality}"
+        return f"{self.write_mode}{size}{share}{quality}"
+
+
+RAW = Encoding()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How networks are trained on a dataset: the values of a recipe, without an architecture's changes."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    schedule: Literal["cosine", "step"] = "cosine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """One dataset. It is complete: an entry that lacks something cannot be made."""
+
+    name: str
+    summary: str
+    version: int
+    """Raise it when the images change; it is part of their fingerprint."""
+    source: str
+    """Where its images come from: a function (dataset, part, data, download) -> Source, as `module:name`."""
+    classes: int | None
+    """How many; None where the folders say."""
+    image_size: int
+    """Side in pixels of what a feed yields."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    """Of the training pixels in [0, 1], RGB."""
+    augmentation: Augmentation
+    stored: Encoding
+    """How its images are stored."""
+    stored_for: Mapping[str, Encoding] = field(hash=False)
+    """How they are stored for some architectures instead."""
+    arch: str
+    """The architecture that it is used with by default."""
+    training: Training
+    hyperparameters: Mapping[str, Any] = field(hash=False)
+    """Defaults of methods that are different on it, by the hyperparameter's name."""
+    embedding: Mapping[str, int] = field(hash=False)
+    """Width of a linear layer before the classifier, by the beginning of an architecture's name."""
+    needs_data: bool
+    """Whether `data=` must say where the images are."""
+    files: tuple[str, ...] = ()
+    """Names of which `data=` must hold one; none where it holds folders of images."""
+    train_samples: int | None
+    test_samples: int | None
+    """How many; None where the folders say."""
+
+    def encoding(self, arch: str | None = None, **asked: Any) -> Encoding:
+        """How the images are stored for a network, changed by those fields of `asked` that are not None.
+
+        Raises:
+            ValueError: an encoding that this dataset cannot have.
+        """
+        changes = {name: value for name, value in asked.items() if value is not None}
+        if changes and self.augmentation.kind == "pad-crop":
+            name, value = next(iter(changes.items()))
+            raise ValueError(f"{name}={value}: {self.name} is stored raw, in its own size")
+        return replace(self.stored_for.get(arch or self.arch, self.stored), **changes)

@@ -1,0 +1,39 @@
+"""Datasets of photographs of any size, stored in the encodings of ffcv-imagenet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from loaders.datasets.base import Augmentation, Dataset, Encoding, Training
+
+IMAGENET = Dataset(
+    name="imagenet",
+    summary="ImageNet-1k: data= has train/ and val/ with a folder per wnid (ILSVRC2012)",
+    version=1,
+    source="loaders.sources:folder",
+    classes=1000,
+    image_size=224,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    augmentation=Augmentation(kind="resized-crop", resize=256),
+    # ffcv-imagenet's choices: resolution, share of JPEGs and quality by network.
+    stored=Encoding(write_mode="proportion", max_resolution=500, jpeg_share=0.5),
+    stored_for={"resnet18": Encoding(write_mode="proportion", max_resolution=400, jpeg_share=0.1)},
+    arch="resnet18",
+    training=Training(epochs=90, batch_size=128, lr=0.1, weight_decay=1e-4, schedule="step"),
+    hyperparameters={"k": 1.5},  # of MPT, as the paper sets it
+    embedding={"resnet": 128},  # the paper's protocol
+    needs_data=True,
+    train_samples=1_281_167,
+    test_samples=50_000,
+)
+
+FOLDER = replace(
+    IMAGENET,
+    name="folder",
+    summary="any images: data= has train/ and val/ with a folder per class",
+    classes=None,
+    embedding={},
+    train_samples=None,
+    test_samples=None,
+)

@@ -1,0 +1,109 @@
+"""Which samples of a beton a model is trained or tested on, in which batches, under which targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.betons import Beton
+from loaders.kernels import epoch_order
+from loaders.layout import Index, read_index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The samples that a feed yields, and the order and the targets that it yields them with."""
+
+    index: Index
+    samples: NDArray[np.int64]
+    """Sample numbers, ascending."""
+    ranks: NDArray[np.int64]
+    """Target of each class; -1 for a class that does not take part."""
+    train: bool
+    batch_size: int
+    """Of this process: the whole batch, or an equal part of it."""
+    shard: tuple[int, int] = (0, 1)
+    """Which part of every training batch this process gets, out of how many."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches an epoch has."""
+        full, rest = divmod(len(self.samples), self.batch_size * self.shard[1])
+        return full + (rest > 0 and not self.train)
+
+    def order(self, key: int, epoch: int, start: int = 0) -> NDArray[np.int64]:
+        """The epoch's samples from batch `start` on, this process's part of each batch."""
+        part, parts = self.shard
+        order = epoch_order(key, epoch, self.samples) if self.train else self.samples
+        order = order[start * self.batch_size * parts : self.batches * self.batch_size * parts]
+        if parts == 1:
+            return order
+        return np.ascontiguousarray(order.reshape(-1, parts, self.batch_size)[:, part]).reshape(-1)
+
+    def targets(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Targets of `samples`."""
+        targets: NDArray[np.int64] = self.ranks[self.index.labels[samples]]
+        return targets
+
+
+def select(
+    beton: Beton,
+    train: bool,
+    batch_size: int,
+    subset: NDArray[np.int64] | None,
+    ranks: NDArray[np.int64] | None,
+    shard: tuple[int, int] = (0, 1),
+) -> Selection:
+    """The Selection for arguments of `open_feed`, checked against the beton.
+
+    Raises:
+        ValueError: too few training samples for a batch, or a batch that the processes cannot share equally.
+    """
+    parts = shard[1] if train else 1
+    if batch_size % parts:
+        raise ValueError(f"batch_size={batch_size}: {parts} processes cannot share it equally")
+    index = read_index(beton.path)
+    samples = np.arange(len(index), dtype=np.int64) if subset is None else np.unique(subset).astype(np.int64)
+    if ranks is None:
+        ranks = np.arange(len(beton.manifest.classes), dtype=np.int64)
+    assert batch_size > 0
+    assert len(ranks) == len(beton.manifest.classes)
+    assert len(samples)
+    assert samples[0] >= 0
+    assert samples[-1] < len(index)
+    assert (ranks[index.labels[samples]] >= 0).all(), "a sample of a class without a rank"
+    if train and len(samples) < batch_size:
+        raise ValueError(f"batch_size={batch_size}: {beton.path} has {len(samples)} samples to train on")
+    return Selection(
+        index=index,
+        samples=samples,
+        ranks=np.asarray(ranks, np.int64),
+        train=train,
+        batch_size=batch_size // parts,
+        shard=shard if train else (0, 1),
+    )
+
+
+def class_ranks(classes: int, order_seed: int | None) -> NDArray[np.int64]:
+    """Position of each class in the class order, [classes]: its index, or a permutation by `order_seed`."""
+    order = np.arange(classes, dtype=np.int64)
+    if order_seed is not None:
+        order = epoch_order(order_seed, 0, order)
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(classes)
+    return ranks
+
+
+def samples_below(targets: NDArray[np.int64], classes: int, share: float = 1.0) -> NDArray[np.int64]:
+    """Sample numbers whose target is one of the first `classes`, ascending; `share` of each class.
+
+    The choice is fixed, and a smaller share is a subset of a larger one. Every class keeps at least one.
+    """
+    kept = [
+        epoch_order(0, 0, members)[: max(1, round(share * len(members)))]
+        for position in range(classes)
+        if len(members := np.flatnonzero(targets == position).astype(np.int64))
+    ]
+    return np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.int64)

@@ -1,0 +1,349 @@
+"""What a table shows, from records and the runs that were asked for: rows over seeds, with missing runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from common.paths import RecordsFolder, RunFolder
+from results.store import BrokenRecord, Failure, Record, RunContent, Store
+from results.store.records import check_run
+
+BASELINE = "none"
+"""Label of No Treatment, which all methods are compared with."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MissingRun:
+    """A run that was asked for and has no numbers."""
+
+    seed: int
+    state: Literal["missing", "failed", "diverged"]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"seed {self.seed} {self.state}" + (f" ({self.reason})" if self.reason else "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """Mean over seeds, and the sample standard deviation where there are two or more."""
+
+    mean: float
+    std: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Summary | None:
+        """Summary of one value per seed; None where there are none."""
+        if not values:
+            return None
+        mean = math.fsum(values) / len(values)
+        squares = math.fsum((value - mean) ** 2 for value in values)
+        return cls(mean=mean, std=math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Row:
+    """One model or method over its seeds."""
+
+    label: str
+    method: str
+    records: Mapping[int, Record]
+    """Done runs, by seed."""
+    missing: tuple[MissingRun, ...]
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were asked for."""
+        return len(self.records) + len(self.missing)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed has its numbers; only then is the row ranked."""
+        return bool(self.records) and not self.missing
+
+    def summary(self, metric: str) -> Summary | None:
+        """A metric over the seeds that have it; None where none has."""
+        values = [value_of(record, metric) for record in self.records.values()]
+        return Summary.of([value for value in values if value is not None])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """The content of one table: an old model and the methods that update it, all else being equal."""
+
+    distinction: str = ""
+    """What tells it from another comparison with the same title and recipe."""
+
+    dataset: str
+    old: Row
+    candidates: tuple[Row, ...]
+    references: tuple[Record, ...]
+    candidate_run: RunContent
+    old_run: RunContent | None
+
+    @cached_property
+    def title(self) -> str:
+        """Dataset, models and classes: `digits: resnet8 (cifar stem) -> ..., 5 of 10 classes old`."""
+        split = self.candidate_run["split"]
+        old = _model(self.old_run["model"]) if self.old_run else "old model"
+        parts = [f"{self.dataset}: {old} -> {_model(self.candidate_run['model'])}"]
+        parts.append(f"{split['old_classes']} of {split['classes']} classes old")
+        if split["class_order"] is not None:
+            parts.append(f"class order {split['class_order']}")
+        if self.old_run and self.old_run["split"]["old_data"] != 1:
+            parts.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
+        if self.distinction:
+            parts.append(self.distinction)
+        return ", ".join(parts)
+
+    @cached_property
+    def recipe(self) -> str:
+        """How the models were trained, as `key=value` words."""
+        new = _key_values(self.candidate_run["recipe"])
+        if self.old_run is None or self.old_run["recipe"] == self.candidate_run["recipe"]:
+            return new
+        return f"{new}; old model: {_key_values(self.old_run['recipe'])}"
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The old model, then the candidates."""
+        return (self.old, *self.candidates)
+
+
+def value_of(record: Record, metric: str) -> float | None:
+    """A metric, or a cost that the record tells: gpu_hours, images_per_s, peak_memory_gb."""
+    if metric == "gpu_hours":
+        seconds = training_seconds(record)
+        return None if seconds is None else seconds / 3600
+    if metric == "images_per_s":
+        return record.images_per_s
+    if metric == "peak_memory_gb":
+        return None if record.peak_memory_bytes is None else record.peak_memory_bytes / 1e9
+    return record.metrics.get(metric)
+
+
+def training_seconds(record: Record) -> float | None:
+    """Device seconds that a run took: its share, where it trained with others on one stream."""
+    seconds = record.timings.get("train_share_s", record.timings.get("train_s"))
+    return None if seconds is None else seconds * record.processes
+
+
+def comparisons(store: Store, expected: Iterable[RunContent]) -> list[Comparison]:
+    """One comparison per setting among the `expected` runs, in their order; reads only their records."""
+    runs = {run["id"]: run for run in expected}
+    records = {run_id: record for run_id in runs if (record := store.read(run_id)) is not None}
+    return _RunsAndRecords(store=store, runs=runs, records=records).comparisons()
+
+
+def finished_comparisons(runs: Path, dataset: str = "") -> tuple[Store, list[Comparison]]:
+    """The store in a folder, and its comparisons (all, or of a dataset) with at least one done candidate.
+
+    Runs of unfinished jobs are missing runs. So are broken records, which are also named on stderr.
+
+    Raises:
+        ValueError: there is nothing to show.
+    """
+    if not runs.is_dir():
+        raise ValueError(f"runs={runs}: no such folder")
+    store = Store(runs)
+    records: dict[str, Record] = {}
+    for record in store.scan():
+        if isinstance(record, BrokenRecord):
+            print(f"warning: left out: {record}", file=sys.stderr)
+        else:
+            records[record.id] = record
+    contents = {run_id: record.run for run_id, record in records.items()}
+    contents |= _runs_of_jobs(store, contents)
+    ordered = dict(sorted(contents.items(), key=lambda item: _by_name(item[1])))
+    found = [
+        comparison
+        for comparison in _RunsAndRecords(store=store, runs=ordered, records=records).comparisons()
+        if dataset in ("", comparison.dataset) and any(row.records for row in comparison.candidates)
+    ]
+    if not found:
+        wanted = f"of dataset={dataset}" if dataset else "yet"
+        raise ValueError(f"runs={runs}: no finished candidate {wanted}")
+    return store, found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _RunsAndRecords:
+    """What the tables are made of, by run id."""
+
+    store: Store
+    runs: Mapping[str, RunContent]
+    records: Mapping[str, Record]
+
+    def comparisons(self) -> list[Comparison]:
+        settings: dict[tuple[str, str], list[RunContent]] = {}
+        for run in self.runs.values():
+            if run["role"] == "candidate":
+                settings.setdefault(_setting(run, self.runs), []).append(run)
+        for common, old in list(settings):  # a damaged record hides the old model: these join the others
+            same = [key for key in settings if key[0] == common and key[1] != UNKNOWN_OLD_MODEL]
+            if old == UNKNOWN_OLD_MODEL and len(same) == 1:
+                settings[same[0]] += settings.pop((common, old))
+        return _distinguished([self._comparison(candidates) for candidates in settings.values()])
+
+    def _comparison(self, candidates: Sequence[RunContent]) -> Comparison:
+        rows: dict[str, list[RunContent]] = {}
+        for run in candidates:
+            rows.setdefault(_row_key(run), []).append(run)
+        seeds = {run["seed"] for run in candidates}
+        old_runs = self._parents(candidates, "old")
+        references = [run["id"] for run in self._parents(candidates, "reference")]
+        return Comparison(
+            dataset=candidates[0]["dataset"],
+            old=self._row("old model", old_runs, seeds),
+            candidates=tuple(self._row(label, rows[key], seeds) for key, label in _labels(rows).items()),
+            references=tuple(self.records[run_id] for run_id in references if run_id in self.records),
+            candidate_run=candidates[0],
+            old_run=old_runs[0] if old_runs else None,
+        )
+
+    def _row(self, label: str, runs: Sequence[RunContent], seeds: set[int]) -> Row:
+        """A row of these runs; a seed among `seeds` without a run is missing."""
+        done: dict[int, Record] = {}
+        without_run = seeds - {run["seed"] for run in runs}
+        missing = [MissingRun(seed=seed, state="missing", reason="") for seed in without_run]
+        for run in runs:
+            record = self.records.get(run["id"])
+            if record is None:
+                missing.append(self._missing_run(run))
+            elif record.state == "diverged":
+                missing.append(MissingRun(seed=run["seed"], state="diverged", reason=record.reason or ""))
+            else:
+                done[run["seed"]] = record
+        return Row(
+            label=label,
+            method=runs[0]["method"] if runs else BASELINE,
+            records=dict(sorted(done.items())),
+            missing=tuple(sorted(missing, key=lambda run: run.seed)),
+        )
+
+    def _missing_run(self, run: RunContent) -> MissingRun:
+        """Why a run has no record: damage, its own failure, or else that of a parent."""
+        if RunFolder(self.store.folder(run["id"])).record.exists():
+            return MissingRun(seed=run["seed"], state="missing", reason="its record is damaged")
+        if failure := self.store.failure(run["id"]):
+            return MissingRun(seed=run["seed"], state="failed", reason=_cause_and_log(failure))
+        for parent in run["parents"]:
+            label = self.runs[parent]["label"] if parent in self.runs else parent
+            record = self.records.get(parent)
+            if record is None and (failure := self.store.failure(parent)):
+                reason = f"{label} failed: {_cause_and_log(failure)}"
+                return MissingRun(seed=run["seed"], state="missing", reason=reason)
+            if record is not None and record.state == "diverged":
+                return MissingRun(seed=run["seed"], state="missing", reason=f"{label} diverged")
+        return MissingRun(seed=run["seed"], state="missing", reason="")
+
+    def _parents(self, candidates: Iterable[RunContent], role: str) -> list[RunContent]:
+        ids = dict.fromkeys(parent for run in candidates for parent in run["parents"])
+        known = [self.runs[run_id] for run_id in ids if run_id in self.runs]
+        return [run for run in known if run["role"] == role]
+
+
+def _distinguished(found: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons that would look the same get what they were trained on into the title."""
+
+    def looks(comparison: Comparison) -> tuple[str, str]:
+        return comparison.title, comparison.recipe
+
+    def images_and_weights(run: RunContent) -> str:
+        weights = run["model"].get("weights")
+        return f"images {run['data']}" + (f", weights {weights[:19]}" if weights else "")
+
+    many = Counter(map(looks, found))
+    return [
+        replace(comparison, distinction=images_and_weights(comparison.candidate_run))
+        if many[looks(comparison)] > 1
+        else comparison
+        for comparison in found
+    ]
+
+
+def _cause_and_log(failure: Failure) -> str:
+    first_line = failure.message.strip().partition("\n")[0]
+    return f"{failure.cause}: {first_line}" + (f"; log: {failure.log}" if failure.log else "")
+
+
+UNKNOWN_OLD_MODEL = "null"
+
+
+def _setting(run: RunContent, runs: Mapping[str, RunContent]) -> tuple[str, str]:
+    """What candidates of one table have in common: their setting, and that of the old model but its seed."""
+    old = runs.get(run["parents"][0]) if run["parents"] else None
+    common = [run[name] for name in ("dataset", "data", "split", "model", "recipe")]
+    of_old = old and [old[name] for name in ("split", "model", "recipe")]
+    return json.dumps(common, sort_keys=True), json.dumps(of_old, sort_keys=True)
+
+
+def _row_key(run: RunContent) -> str:
+    return json.dumps(
+        [run["label"], run["method"], run["hyperparameters"], run["method_version"]], sort_keys=True
+    )
+
+
+def _labels(rows: Mapping[str, Sequence[RunContent]]) -> dict[str, str]:
+    """Row key -> label; a number tells two versions of one method, or two sets of defaults, apart."""
+    labels: dict[str, str] = {}
+    for key, runs in rows.items():
+        label = runs[0]["label"]
+        same = sum(taken.partition(" #")[0] == label for taken in labels.values())
+        labels[key] = f"{label} #{same + 1}" if same else label
+    return labels
+
+
+def _by_name(run: RunContent) -> tuple[Any, ...]:
+    """No Treatment first, then labels with their numbers in order of size: k=2 before k=10."""
+    parts = re.split(r"(\d+)", run["label"])
+    label = [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+    return run["dataset"], run["method"] != BASELINE, label
+
+
+class _Job(msgspec.Struct):
+    runs: list[dict[str, Any]]
+
+
+class _JobFile(msgspec.Struct):
+    job: _Job
+
+
+def _runs_of_jobs(store: Store, known: Mapping[str, RunContent]) -> dict[str, RunContent]:
+    """Runs without a record, of jobs that were started in this store; unreadable job files are ignored."""
+    runs: dict[str, RunContent] = {}
+    for folder in RecordsFolder(store.root).job_folders():
+        if folder.root.name in known:
+            continue
+        try:
+            job = msgspec.json.decode(folder.description.read_bytes(), type=_JobFile).job
+            for run in job.runs:
+                check_run(run)
+                store.folder(run["id"])
+        except (OSError, ValueError, RecursionError):
+            continue
+        runs |= {run["id"]: run for run in job.runs}
+    return runs
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    embedding = f", embedding {model['embedding']}" if model.get("embedding") else ""
+    return f"{model['arch']} ({model['stem']} stem{embedding})"
+
+
+def _key_values(values: Mapping[str, Any]) -> str:
+    return " ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in values.items()
+    )

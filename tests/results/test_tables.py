@@ -1,0 +1,54 @@
+import csv
+import io
+import re
+
+import pytest
+
+from results.tables import Cell, Table, as_csv, latex, markdown
+
+
+def table_of(text) -> Table:
+    row = (Cell(text, "best"), Cell(text, "second"))
+    return Table(title=text, header=("Method", text), rows=(row,), footer=(text,))
+
+
+@pytest.mark.parametrize("text", ["a|b", "*x*", "[k](http://a)", "<script>", "_a_ `b`", "a\nb"])
+def test_markdown_cells_stay_cells_and_text(text):
+    lines = markdown([table_of(text)]).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 3
+    for line in table:
+        assert line.replace(r"\|", "").count("|") == 3
+    assert "<script>" not in "\n".join(lines)
+    assert all(mark == r"\](" for mark in re.findall(r".?\]\(", "\n".join(lines)))
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("50% & more_#1", r"50\% \& more\_\#1"),
+        ("a\\b{c}", r"a\textbackslash{}b\{c\}"),
+        ("[k=2]", "{[}k=2]"),
+        ("1±2", r"1$\pm$2"),
+        ("~^", r"\textasciitilde{}\textasciicircum{}"),
+    ],
+)
+def test_latex_is_escaped(text, escaped):
+    made = latex([table_of(text)])
+    assert rf"\textbf{{{escaped}}} & \underline{{{escaped}}} \\" in made
+    assert all(rule in made for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_formula_in_a_csv_cell_is_text(formula):
+    ((header,), (cell,)) = csv.reader(io.StringIO(as_csv([{formula: formula}]), newline=""))
+    assert header == cell == "'" + formula
+
+
+def test_numbers_in_a_csv_stay_numbers_and_nothing_stays_empty():
+    assert as_csv([{"a": -0.5, "b": None}, {"a": 1, "c": "x"}]) == "a,b,c\r\n-0.5,,\r\n1,,x\r\n"
+
+
+def test_a_note_of_several_lines_stays_a_comment_in_latex():
+    text = latex([table_of("diverged (NaN\n\\input{x})")])
+    assert "% diverged (NaN \\input{x})" in text.splitlines()
