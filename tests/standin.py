@@ -81,7 +81,7 @@ def _train(folder, epochs, pause):
         time.sleep(float(pause))
         with _undisturbed():
             _append(folder / "epochs.txt", str(epoch))
-            write_atomically(checkpoint, str(epoch).encode())
+            write_atomically(checkpoint, str(epoch).encode(), durable=False)
         _progress(folder, epoch, int(epochs))
     for run in job.runs:
         attempt = Store(runtime.runs).begin(run.id)

@@ -204,7 +204,7 @@ def test_the_light_install_reads_records_of_earlier_versions(light, schema):
     done = light("store", "verify", f"runs={runs}", cwd=ROOT.parent)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 whole runs, 0 problems" in done.stdout
+    assert "1 intact runs, 0 problems" in done.stdout
 
 
 @pytest.mark.slow
