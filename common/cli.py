@@ -164,7 +164,7 @@ def print_help(
 
 
 class Command(Protocol):
-    """A command's `main`: takes the words, or those of the command line, and gives back the exit code."""
+    """A command's `main`: takes the words, or those of the command line, and returns the exit code."""
 
     def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 

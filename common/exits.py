@@ -1,4 +1,4 @@
-"""How a job's process ends: exit codes, signals, and the kernel's kills for want of memory."""
+"""How a job's process ends: exit codes, signals, and the kernel's kills because memory ran out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cause_of_exit(code: int, *, oom: bool) -> tuple[Cause, str]:
 
     Args:
         code: the exit code, negative for a signal.
-        oom: whether the kernel killed something for want of memory meanwhile.
+        oom: whether the kernel killed something because memory ran out meanwhile.
     """
     if code == 0:
         return "bug", "it ended without an error and without a record"
@@ -40,7 +40,7 @@ def cause_of_exit(code: int, *, oom: bool) -> tuple[Cause, str]:
 
 
 def oom_kills() -> int:
-    """How often the kernel has killed for want of memory; a rise tells that from any other SIGKILL."""
+    """How often the kernel has killed because memory ran out; a rise tells that from any other SIGKILL."""
     total = 0
     for path in (Path("/proc/vmstat"), CGROUP / "memory.events"):
         try:

@@ -49,7 +49,7 @@ def remove(folder: Path) -> None:
 
 
 class Writer:
-    """Writes a cohort's checkpoints one after the other while training goes on."""
+    """Writes a cohort's checkpoints one after the other while training continues."""
 
     def __init__(self, kept: Mapping[Path, str]) -> None:
         """`kept` maps a run's folder to the file with the point from which the cohort continues, if any."""

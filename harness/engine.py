@@ -108,7 +108,7 @@ class Student:
         self._world = world
         self.method = method
         self.history: list[dict[str, float]] = []
-        """One entry an epoch: mean losses by name, training accuracy on plain logits, learning rate."""
+        """One entry per epoch: mean losses by name, training accuracy on plain logits, learning rate."""
         self.diverged_at: int | None = None
         """The step, counted from 0 over all epochs, whose loss was not finite."""
         self.failure = ""
@@ -231,7 +231,7 @@ class Student:
         device = self._compute.device
         self._sums = None if state["sums"] is None else state["sums"].to(device)
         if self._sums is not None and not self._world.first:
-            self._sums.zero_()  # the first process goes on with everybody's
+            self._sums.zero_()  # the first process continues with everybody's
         self._names = tuple(state["names"])
         self._good_steps = state["good_steps"].to(device)
         self.history = list(state["history"])

@@ -80,7 +80,7 @@ def run_job(folder: Path) -> int:
             finished = runner.run(stop)
             if finished and failed:
                 labels = ", ".join(run.label for run in failed)
-                raise RunsFailed(f"{labels} failed before, and can now start anew")
+                raise RunsFailed(f"{labels} failed before; the next sweep starts from the beginning")
         progress.say(state="done" if finished else "stopped")
         return DONE if finished else INTERRUPTED
 
@@ -102,7 +102,7 @@ def _lock(held: ExitStack, job: Job, store: Store, stop: StopSignals, progress: 
 
 
 def _failed_before(runs: Sequence[Run], store: Store) -> list[Run]:
-    """Runs that failed by a bug while their siblings continued: these must not start anew with them."""
+    """Runs that failed by a bug while their siblings continued: they must not start again together."""
     kept = {run.id for run in runs if checkpoint.exists(store.folder(run.id))}
     if not kept:
         return []

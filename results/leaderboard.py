@@ -98,7 +98,7 @@ def _row(
 
 
 def _without_number(row: Row) -> str:
-    """What a cell without a number says: the state of the runs, or a dash where there is no such number."""
+    """What a cell without a number shows: the state of the runs, or a dash."""
     states = dict.fromkeys(run.state for run in row.missing)
     return "/".join(states) if states and not row.records else "-"
 

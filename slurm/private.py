@@ -14,7 +14,7 @@ from slurm.profile import APPLICATION
 
 
 def private_folder(beside: Path, name: str) -> Path:
-    """This user's own folder for the ledger at `beside`, which is called `name`; made if it is missing.
+    """This user's own folder for the ledger at `beside`, called `name`, created if missing.
 
     Raises:
         ValueError: there is no place where others cannot write.

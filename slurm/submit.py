@@ -38,7 +38,7 @@ PASSING = (
     "authentication credential",
     "Slurm database connection",
 )
-"""What sbatch says of troubles that pass by themselves."""
+"""What sbatch says about failures that are temporary."""
 LIMITS = (
     "MaxSubmit",
     "GrpSubmit",
@@ -156,7 +156,7 @@ def batch_file(array: Array, ledger: Ledger, *, depends: str) -> str:
 def parameters(array: Array, *, name: str, depends: str) -> dict[str, Any]:
     """What submitit is told of an array."""
     request = array.request
-    processes = max(1, request.gpus)  # on each node: one a GPU, which train one model together
+    processes = max(1, request.gpus)  # on each node: one per GPU, which train one model together
     memory = {"mem": request.memory_gb, "mem_per_cpu": request.mem_per_cpu}
     said = {
         "partition": request.partition,

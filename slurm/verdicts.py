@@ -42,7 +42,7 @@ STATES: Mapping[str, tuple[Verdict, str]] = {
 
 
 def lost_parent(job: JobRef, task: Task, picture: Reconciliation) -> bool:
-    """Whether a job that `task` waited for has gone: ended without its records, or submitted anew since."""
+    """Whether a job that `task` waited for has gone: ended without its records, or submitted again since."""
     waited_for = [p for p in job.after if p in picture.states and picture.states[p].phase is not Phase.DONE]
     return any(all(t.number > task.number for t in picture.live.get(p, ())) for p in waited_for)
 

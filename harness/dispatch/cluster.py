@@ -107,7 +107,7 @@ class _Watch:
         self._welcome = sys.maxsize
         """How many tasks a new array may have before the site's limit on queued jobs is met."""
         self._doubtful: dict[tuple[tuple[str, ...], Request, str], Array] = {}
-        """Arrays that sbatch may have taken although it said otherwise: they are not made anew."""
+        """Arrays that sbatch may have taken although it said otherwise: they are not submitted again."""
 
     def warn(self) -> None:
         """Say beforehand which Jobs will not fit their time limit."""

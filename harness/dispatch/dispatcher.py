@@ -118,7 +118,9 @@ def _say_end(outcome: Outcome, jobs: Sequence[JobRef], records: RecordsFolder, c
         console.print(f"[red]{blocked} job(s) blocked[/] by these", highlight=False)
     if outcome.interrupted:
         left = sum(state.phase is not Phase.DONE for state in outcome.states.values())
-        console.print(f"stopped with {left} job(s) left; the same command goes on from here", highlight=False)
+        console.print(
+            f"stopped with {left} job(s) left; the same command continues from here", highlight=False
+        )
     if outcome.detached:
         console.print(
             f"detached: the jobs stay in SLURM's queue. The same command comes back to them; python -m "

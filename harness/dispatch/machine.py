@@ -94,7 +94,7 @@ def _gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
     for word in visible.split(","):
         name = word.strip()
         there = int(name) < len(installed) if name.isdecimal() else _names_one(name, installed)
-        if not there or name in found:  # CUDA itself heeds nothing that follows a wrong name
+        if not there or name in found:  # CUDA itself ignores everything after an unknown name
             break
         found.append(name)
     return tuple(found)

@@ -272,7 +272,7 @@ def test_ctrl_c_stops_all_with_checkpoints_and_the_next_call_goes_on(bench, swee
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "stopped stopped stopped" in output
-    assert "the same command goes on from here" in output
+    assert "the same command continues from here" in output
     assert "Traceback" not in output
     assert run(*jobs, waiting).complete
     for job in jobs:
