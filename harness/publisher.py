@@ -48,7 +48,7 @@ class Publisher:
     def publish_out(self, member: Member, trained: Trained) -> None:
         """Write the record of a member that has just diverged, or why it has failed.
 
-        A failed member leaves no checkpoint: it has to start from the beginning, without holding back its siblings.
+        A failed member leaves no checkpoint: it must not hold its siblings back when the job resumes.
         """
         if member.student.failure:
             self._write_failure(member)
