@@ -32,12 +32,19 @@ def take(folder: Path, *, source: Path = SOURCE) -> Snapshot:
     files = list(_files(source))
     digest = bootstrap.tree_digest(source, files)
     target = folder / digest[:16]
-    if target.is_dir() and bootstrap.tree_digest(target, list(bootstrap.files(target))) != digest:
+    copy = Snapshot(path=str(target), commit=commit(source), digest=digest)
+    if target.is_dir() and not intact(copy):
         damaged = target.rename(folder / f".damaged-{uuid.uuid4().hex}")
         shutil.rmtree(damaged, ignore_errors=True)
     if not target.is_dir():
         _copy(files, source, target)
-    return Snapshot(path=str(target), commit=commit(source), digest=digest)
+    return copy
+
+
+def intact(copy: Snapshot) -> bool:
+    """Whether a copy is still what was copied."""
+    root = Path(copy.path)
+    return root.is_dir() and bootstrap.tree_digest(root, list(bootstrap.files(root))) == copy.digest
 
 
 def _copy(files: Sequence[Path], source: Path, target: Path) -> None:

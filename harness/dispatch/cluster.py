@@ -30,7 +30,7 @@ from slurm.ledger import Array, Ledger
 from slurm.profile import Profile, Request
 from slurm.reconcile import Reconciliation, Task, reconcile, tasks_of
 from slurm.scheduler import Entry
-from slurm.snapshot import Snapshot, take
+from slurm.snapshot import Snapshot, intact, take
 from slurm.submit import LimitReached, NotNow, Refused, dependency, shapes, submit
 from slurm.verdicts import TaskVerdicts
 from slurm.worker import WorkerReport
@@ -103,6 +103,7 @@ class _Watch:
         self._in_queue: Collection[str] = ()
         """Numbers of all jobs of the submitters at the last look, also of those from elsewhere."""
         self._first = True
+        self._copy: Snapshot | None = None
         self._empty_looks = 0
         self._welcome = sys.maxsize
         """How many tasks a new array may have before the site's limit on queued jobs is met."""
@@ -315,7 +316,7 @@ class _Watch:
         """The tasks of `jobs`; None where an array of fewer should be tried."""
         key = (tuple(job.id for job in jobs), request, depends)
         array = self._doubtful.pop(key, None) or Array.new(
-            jobs, request, program=self._program, code=self._code
+            jobs, request, program=self._program, code=self._code()
         )
         self._arrays[array.token] = array
         try:
@@ -359,9 +360,11 @@ class _Watch:
     def _largest_array(self) -> int:
         return scheduler.largest_array()
 
-    @functools.cached_property
     def _code(self) -> Snapshot:
-        return take(self._ledger.code)
+        """The copy of the code for all that this process submits; made again where it was damaged."""
+        if self._copy is None or not intact(self._copy):
+            self._copy = take(self._ledger.code)
+        return self._copy
 
     def _told(self, job_id: str, state: JobState) -> JobState:
         """A state with what only this process knows: how often it was started, why it is tried again."""

@@ -155,6 +155,5 @@ def test_what_the_worker_itself_explains_is_the_cause():
 
 
 def test_what_the_program_said_last_is_told_and_not_that_srun_saw_it_end():
-    said = "error: /code: this is not the code that was submitted\n"
-    said += "srun: error: n1: task 0: Exited with exit code 1\n"
-    assert judge(entry("FAILED"), None, None, said)[1].endswith(": this is not the code that was submitted")
+    said = "error: /code: not the code that was submitted\nsrun: error: n1: task 0: Exited with exit code 1\n"
+    assert judge(entry("FAILED"), None, None, said)[1].endswith(": not the code that was submitted")
