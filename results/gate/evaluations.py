@@ -26,7 +26,7 @@ import msgspec
 import pyarrow as pa
 
 from results.gate.layout import Layout
-from results.gate.sources import Source, TextFormat, content, endings, lines_of, of_rows, open_source
+from results.gate.sources import Source, TextFormat, as_utf8, content, endings, lines_of, of_rows, open_source
 
 _TASK = re.compile(r"samples_(.+?)(?:_\d{4}-\d{2}-\d{2}T.*)?\.jsonl.*")
 _OF_LM_EVAL = frozenset(
@@ -62,8 +62,8 @@ def open_evaluation(path: Path, text: TextFormat, layout: Layout) -> Source:
             if isinstance(log.get("samples"), list) and isinstance(log.get("eval"), dict):
                 _refuse_unfinished(log)
                 return _inspect(log["samples"], path, layout)
-    if ending in (".jsonl", ".ndjson") and not text.encoding:
-        rows = lines_of(content(path, compression).removeprefix(b"\xef\xbb\xbf"))
+    if ending in (".jsonl", ".ndjson"):
+        rows = lines_of(as_utf8(content(path, compression), text.encoding))
         if rows and all(isinstance(row, dict) for row in rows):
             if "spec" in rows[0] or {"run_id", "event_id", "type", "data"} <= rows[0].keys():
                 return _openai_evals(rows, path)

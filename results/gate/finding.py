@@ -12,7 +12,7 @@ from results.gate.sources import there_are
 _LOGIT = re.compile(r"logits?_(\d+)", re.IGNORECASE)
 _PROBABILITY = re.compile(r"(?:p|prob|proba|probs|probability)_(\d+)", re.IGNORECASE)
 _NAMED = re.compile(r"(prob|proba|probability)_(.+)", re.IGNORECASE)
-_MEANING = {"right": "column that says right or wrong", "run": "run"}
+_MEANING = {"right": "column that says right or wrong"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,13 @@ class ColumnFinder:
             ValueError: a column that there is not, or several with usual names.
         """
         said = self.layout.columns.get(role)
+        taken = set(self.layout.columns.values()) if must_be else set()
         if said is not None and (must_be or said in self.names):
             if said not in self.names:
                 raise ValueError(f"columns.{role}={said}: no such column; {there_are(self.names)}")
             return said
         for usual in (OWN_NAMES[role], USUAL_NAMES.get(role, ())):
-            found = [name for name in self.names if plain(name) in usual and name not in self._taken()]
+            found = [name for name in self.names if plain(name) in usual and name not in taken]
             if len(found) > 1:
                 shown = " and ".join(f"'{name}'" for name in found)
                 hint = f"right={found[0]}" if role == "right" else f"columns.{role}={found[0]}"
@@ -47,9 +48,6 @@ class ColumnFinder:
             if found:
                 return found[0]
         return None
-
-    def _taken(self) -> set[str]:
-        return set(self.layout.columns.values())
 
     def asked_for_right(self) -> bool:
         """Whether the layout says that a column says right or wrong."""

@@ -14,7 +14,7 @@ from results.gate.columns import ROUNDING, PredictionFile
 from results.gate.ids import distinct, positions
 from results.gate.layout import Layout
 from results.gate.sources import there_are
-from results.gate.values import Booleans, Codes, Column, Floats, Labels
+from results.gate.values import Booleans, Codes, Column, Floats, Labels, whole
 from results.predictions import Predictions
 
 SCORES = ("confidence", "target_confidence", "margin")
@@ -121,6 +121,7 @@ def read_run(file: PredictionFile, layout: Layout, targets: PredictionFile | Non
     if prediction is None:
         assert matrix is not None, "a file has predictions or scores"
         prediction = Labels(codes=matrix.argmax(axis=1).astype(np.int32), names=file.score_names)
+    _refuse_other_names(file.label, target, prediction)
     code = {name: number for number, name in enumerate(target.names)}
     right = prediction.as_coded_by(code) == target.codes
     run = Run(file=file, ids=ids, target=target, prediction=prediction, right=right)
@@ -128,6 +129,17 @@ def read_run(file: PredictionFile, layout: Layout, targets: PredictionFile | Non
     if layout.top_k > 1:
         return replace(run, right=_in_top_k(run, matrix, layout.top_k))
     return run
+
+
+def _refuse_other_names(label: str, target: Labels, prediction: Labels) -> None:
+    """Refuse numbers as targets and names as predictions, or the other way round: all would be wrong."""
+    targets, predictions = sorted(target.used), sorted(prediction.used)
+    for one, other in ((targets, predictions), (predictions, targets)):
+        if one and other and all(map(whole, one)) and not any(map(whole, other)):
+            raise ValueError(
+                f"{label}: the targets are written as '{targets[0]}', the predictions as '{predictions[0]}': "
+                "one as numbers, the other as names, so that no answer could be right"
+            )
 
 
 def _in_top_k(run: Run, matrix: NDArray[np.float64] | None, k: int) -> Booleans:

@@ -221,15 +221,16 @@ def _encoding_of(data: bytes) -> str:
     return "utf-8-sig"
 
 
+def as_utf8(data: bytes, encoding: str) -> bytes:
+    """A text file's bytes in UTF-8 without a byte order mark; UTF-8 itself is not checked."""
+    utf8 = encoding.lower().replace("-", "") in ("", "utf8", "utf8sig")
+    if _encoding_of(data) == "utf-16" or not utf8:
+        data = decoded(data, encoding).encode()
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
 def _read_csv(path: Path, compression: str | None, text: TextFormat) -> Source:
-    data = content(path, compression)
-    if _encoding_of(data) == "utf-16" or text.encoding.lower().replace("-", "") not in (
-        "",
-        "utf8",
-        "utf8sig",
-    ):
-        data = decoded(data, text.encoding).encode()
-    data = data.removeprefix(codecs.BOM_UTF8)
+    data = as_utf8(content(path, compression), text.encoding)
     if not data.strip():
         raise ValueError("the file is empty")
     first = decoded(data[:_FIRST_BYTES].partition(b"\n")[0], text.encoding and "utf-8")
@@ -307,10 +308,7 @@ def _read_tsv(path: Path, compression: str | None, text: TextFormat) -> Source:
 
 
 def _read_jsonl(path: Path, compression: str | None, text: TextFormat) -> Source:
-    data = content(path, compression)
-    if _encoding_of(data) == "utf-16" or text.encoding:
-        data = decoded(data, text.encoding).encode()
-    return of_rows(lines_of(data.removeprefix(codecs.BOM_UTF8)), str(path))
+    return of_rows(lines_of(as_utf8(content(path, compression), text.encoding)), str(path))
 
 
 def _read_json(path: Path, compression: str | None, text: TextFormat) -> Source:

@@ -147,3 +147,10 @@ def test_a_number_that_is_none_is_refused_by_row_and_column(tmp_path, cells, com
     path.write_bytes(gzip.compress(f"id,target,prediction,confidence\n{cells}".encode()))
     with pytest.raises(ValueError, match=complaint):
         compare(path, path)
+
+
+@pytest.mark.parametrize(("target", "prediction"), [([0, 1], ["cat", "dog"]), (["cat", "dog"], ["0", "1"])])
+def test_numbers_are_not_compared_with_names(target, prediction):
+    made = {"id": [1, 2], "target": target, "prediction": prediction}
+    with pytest.raises(ValueError, match="one as numbers, the other as names"):
+        compare(made, made)

@@ -77,6 +77,8 @@ def as_npy(made):
 WRITERS = {
     "comma.csv": lambda made: text(made, ",", "utf-8"),
     "semicolon.csv": lambda made: text(made, ";", "utf-8"),
+    "wide.jsonl": lambda made: made.to_json(orient="records", lines=True, force_ascii=False).encode("utf-16"),
+    "marked.json": lambda made: made.to_json(orient="records", force_ascii=False).encode("utf-8-sig"),
     "pipe.csv": lambda made: text(made, "|", "utf-8-sig"),
     "tab.tsv": lambda made: text(made, "\t", "utf-8"),
     "tab.txt": lambda made: text(made, "\t", "utf-16"),
@@ -390,3 +392,13 @@ def test_ids_and_classes_of_any_type_are_read(kind):
     made = pa.table({name: pa.array(values, kind) for name in ("id", "target", "prediction")})
     plain = {name: list(range(5)) for name in ("id", "target", "prediction")}
     assert compare(made, plain).metrics["churn"] == 0
+
+
+def test_predictions_of_a_hugging_face_pipeline_are_read_where_their_column_is_said(tmp_path):
+    """A text classification pipeline gives a label and a score for each text, in their order."""
+    said = [{"label": str(p), "score": 0.9} for p in OLD["prediction"]]
+    (tmp_path / "old.json").write_text(json.dumps(said))
+    layout = Layout(pair="order", columns={"prediction": "label"})
+    targets = {"label": OLD["target"].to_numpy(str)}
+    report = compare(tmp_path / "old.json", tmp_path / "old.json", targets=targets, layout=layout)
+    assert report.metrics["er_old"] == compare(OLD, OLD).metrics["er_old"]
