@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common.jobs import LOST, SETTLED, UNSUBMITTED, JobRef, JobState, Outcome, Phase
+from common.jobs import LOST, SETTLED, JobRef, JobState, Outcome, Phase
 from common.signals import DISPATCHER, StopSignals
 from common.text import printable
 from harness.dispatch.local import PROGRAM, Show
@@ -273,7 +273,6 @@ class _Watch:
 
         Parents go before children, since a dependency names the ids that SLURM gave to the parents.
         """
-        self._trouble = ""
         made: list[Task] = []
         ids = {job_id: tuple(t.entry.slurm_id for t in live) for job_id, live in picture.live.items()}
         left = [job for job in picture.submit if not self._retries.disk.waits(job.id)]
@@ -285,8 +284,12 @@ class _Watch:
         except OSError as trouble:
             if not isinstance(trouble, NotNow) and trouble.errno not in UNWRITABLE:
                 raise
-            self._trouble = printable(str(trouble))
+            if str(trouble) != self._trouble:  # once, and not once for every job that waits
+                self._say(f"waiting to submit more: {trouble}")
+            self._trouble = str(trouble)
             self._not_before = time.monotonic() + max(HOLD_S, 3 * self._profile.poll_s)
+        else:
+            self._trouble = ""
         return made
 
     def _has_parents(self, job: JobRef, picture: Reconciliation, ids: Mapping[str, tuple[str, ...]]) -> bool:
@@ -371,8 +374,6 @@ class _Watch:
         if state.phase in SETTLED:
             return state
         notes = [state.note, self._retries.notes.get(job_id, "")]
-        if state.note == UNSUBMITTED:
-            notes.append("" if self._retries.disk.waits(job_id) else self._trouble)
         report = WorkerReport.read(self._ledger.records.job(job_id)) if state.phase is Phase.RUNNING else None
         starts = report.starts if report is not None else 0
         return replace(state, note=", ".join(dict.fromkeys(filter(None, notes))), starts=starts)
