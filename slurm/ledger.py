@@ -28,7 +28,7 @@ from filelock import FileLock
 from common.files import write_atomically
 from common.jobs import JobRef
 from common.paths import RecordsFolder
-from slurm.private import private_folder
+from slurm.private import places, private_folder
 from slurm.profile import Request
 from slurm.scheduler import Entry
 from slurm.snapshot import Snapshot
@@ -167,6 +167,8 @@ class Ledger:
     def ours(self, entries: Iterable[Entry]) -> list[Entry]:
         """Those tasks that were submitted from here, each with its array's token as its comment."""
         known = {path.stem for path in self._array("any").parent.glob("*.json")}
+        for private in places(self.root, self.name):  # of arrays whose description was removed
+            known |= {path.stem for path in (private / "batch").glob("*.sh")}
         by_id = {path.name: path.read_text() for path in (self.root / "ids").glob("*")}
         found = []
         for entry in entries:

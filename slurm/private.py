@@ -20,7 +20,7 @@ def private_folder(beside: Path, name: str) -> Path:
         ValueError: there is no place where others cannot write.
     """
     reasons = []
-    for folder in (beside / f"private-{os.getuid()}", state_home() / name):
+    for folder in places(beside, name):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if reason := exposed(folder):
             reasons.append(reason)
@@ -32,6 +32,11 @@ def private_folder(beside: Path, name: str) -> Path:
         "no folder that only you can write to, for the code that queued jobs run: "
         f"{'; '.join(reasons)} (XDG_STATE_HOME= names another place, which all nodes must share)"
     )
+
+
+def places(beside: Path, name: str) -> tuple[Path, Path]:
+    """Where that folder may be, the first choice first."""
+    return beside / f"private-{os.getuid()}", state_home() / name
 
 
 def state_home() -> Path:

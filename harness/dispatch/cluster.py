@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common.jobs import LOST, SETTLED, UNSUBMITTED, JobRef, JobState, Outcome, Phase
+from common.jobs import LOST, SETTLED, JobRef, JobState, Outcome, Phase
 from common.signals import DISPATCHER, StopSignals
 from common.text import printable
 from harness.dispatch.local import PROGRAM, Show
@@ -40,6 +40,7 @@ SLOWEST_S = 60.0
 BACKOFF = 1.5
 HOLD_S = 15.0
 """How long to leave sbatch alone after it could not take a job."""
+FIRST_LOOKS = 2
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -104,7 +105,8 @@ class _Watch:
         """Numbers of all jobs of the submitters at the last look, also of those from elsewhere."""
         self._first = True
         self._copy: Snapshot | None = None
-        self._empty_looks = 0
+        self._first_looks = 0
+        self._was_blind = False
         self._welcome = sys.maxsize
         """How many tasks a new array may have before the site's limit on queued jobs is met."""
         self._doubtful: dict[tuple[tuple[str, ...], Request, str], Array] = {}
@@ -195,17 +197,17 @@ class _Watch:
                 return
             self._note_silence("")
             tasks = self._take_over(entries)
-            if self._first and not entries and self._doubts_emptiness():
+            self._read_records()
+            if self._first and self._looks_incomplete(tasks):
                 return
             if self._first:  # what ended before this process began is nobody's to charge
                 self._verdicts.settled |= {task.entry.slurm_id for task in tasks if not task.entry.live}
             self._first = False
-            self._read_records()
             picture = self._reconcile(tasks)
             if picture.ended:
                 self._settle(picture)
                 picture = self._reconcile(tasks)
-            if picture.submit and self._may_submit():
+            if picture.submit and self._may_submit() and not self._is_blind(entries):
                 picture = self._reconcile([*tasks, *self._submit_missing(picture)])
             self._unsubmitted = bool(picture.submit)
         self.states = {job_id: self._told(job_id, state) for job_id, state in picture.states.items()}
@@ -225,14 +227,27 @@ class _Watch:
                 ended.job, ended.verdict, ended.message, explained=explained, node=ended.node
             )
 
-    def _doubts_emptiness(self) -> bool:
-        """Whether to look again before a queue without any job of this folder is believed.
+    def _looks_incomplete(self, tasks: Sequence[Task]) -> bool:
+        """Whether to look again before a first answer is believed that lacks jobs which were submitted once.
 
-        An answer that is empty by mistake would have all that runs submitted once more.
+        An answer that is cut short by mistake would have what runs submitted once more.
         """
-        self._empty_looks += 1
-        expected = {job.id for array in self._ledger.arrays() for job in array.jobs} & self._jobs.keys()
-        return bool(expected) and self._empty_looks < 2
+        self._first_looks += 1
+        submitted = {job.id: job for array in self._ledger.arrays() for job in array.jobs}
+        unseen = submitted.keys() & self._jobs.keys() - {task.job.id for task in tasks}
+        open_jobs = [i for i in unseen if not self._done.issuperset(submitted[i].run_ids)]
+        return bool(open_jobs) and self._first_looks < FIRST_LOOKS
+
+    def _is_blind(self, entries: Sequence[Entry]) -> bool:
+        """Whether living tasks are of an array whose description is damaged: they may do any job."""
+        unknown = [e.slurm_id for e in entries if e.live and e.comment not in self._arrays]
+        if unknown and not self._was_blind:
+            self._say(
+                f"what SLURM jobs {', '.join(unknown[:5])} do cannot be read in {self._ledger.root}: "
+                "nothing is submitted until they have ended (or scancel ends them)"
+            )
+        self._was_blind = bool(unknown)
+        return self._was_blind
 
     def _may_submit(self) -> bool:
         return self._unsubmitted and time.monotonic() >= self._not_before
@@ -273,7 +288,6 @@ class _Watch:
 
         Parents go before children, since a dependency names the ids that SLURM gave to the parents.
         """
-        self._trouble = ""
         made: list[Task] = []
         ids = {job_id: tuple(t.entry.slurm_id for t in live) for job_id, live in picture.live.items()}
         left = [job for job in picture.submit if not self._retries.disk.waits(job.id)]
@@ -285,8 +299,12 @@ class _Watch:
         except OSError as trouble:
             if not isinstance(trouble, NotNow) and trouble.errno not in UNWRITABLE:
                 raise
-            self._trouble = printable(str(trouble))
+            if str(trouble) != self._trouble:  # once, and not once for every job that waits
+                self._say(f"waiting to submit more: {trouble}")
+            self._trouble = str(trouble)
             self._not_before = time.monotonic() + max(HOLD_S, 3 * self._profile.poll_s)
+        else:
+            self._trouble = ""
         return made
 
     def _has_parents(self, job: JobRef, picture: Reconciliation, ids: Mapping[str, tuple[str, ...]]) -> bool:
@@ -371,8 +389,6 @@ class _Watch:
         if state.phase in SETTLED:
             return state
         notes = [state.note, self._retries.notes.get(job_id, "")]
-        if state.note == UNSUBMITTED:
-            notes.append("" if self._retries.disk.waits(job_id) else self._trouble)
         report = WorkerReport.read(self._ledger.records.job(job_id)) if state.phase is Phase.RUNNING else None
         starts = report.starts if report is not None else 0
         return replace(state, note=", ".join(dict.fromkeys(filter(None, notes))), starts=starts)

@@ -167,14 +167,26 @@ def test_empty_and_failing_answers_never_add_up_to_a_job_that_disappeared(
     assert "disappeared" not in said(console)
 
 
-def test_a_first_empty_answer_does_not_start_a_running_sweep_again(slurm, sweeps, bench, wrap, tmp_path):
-    job = bench.job("job", "train 40 0.2")
+@pytest.mark.parametrize("cut", ["exit 0", '$real "$@" | head -n 1; exit 0'], ids=["empty", "short"])
+def test_a_first_answer_that_is_cut_short_starts_nothing_again(slurm, sweeps, bench, wrap, tmp_path, cut):
+    jobs = [bench.job(f"j{i}", "train 40 0.2") for i in range(2)]
+    sweeps.run(*jobs, wait=False)
+    slurm.wait_until(training(bench, *jobs))
+    wrap("squeue", f'mkdir {tmp_path}/once 2>/dev/null && {{ {cut}; }}\nexec $real "$@"')
+    assert sweeps.run(*jobs).complete
+    assert [bench.tries(job) for job in jobs] == [1, 1]
+    assert len(arrays(bench)) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.write_text('{"tok'), Path.unlink], ids=["torn", "removed"])
+def test_while_nobody_knows_what_a_task_does_nothing_is_submitted(slurm, sweeps, bench, console, damage):
+    job = bench.job("job", "train 60 0.2")
     sweeps.run(job, wait=False)
     slurm.wait_until(training(bench, job))
-    wrap("squeue", f'mkdir {tmp_path}/once 2>/dev/null && exit 0\nexec $real "$@"')
+    damage(bench.runs / ".slurm" / "arrays" / f"{arrays(bench)[0].token}.json")
     assert sweeps.run(job).complete
+    assert "nothing is submitted until they have ended" in said(console)
     assert bench.tries(job) == 1
-    assert len(arrays(bench)) == 1
 
 
 def test_a_squeue_that_knows_an_option_not_says_so_in_its_own_words(slurm, sweeps, bench, wrap):
