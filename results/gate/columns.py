@@ -275,7 +275,7 @@ class _Reader:
                 said = names[codes[row]] if codes[row] >= 0 else ""
                 raise ValueError(
                     f"row {row + 1}: {name} is {_quoted(said)}"
-                    + ("" if unanswered is None else f"; an absent answer is no class ({_how_many(bad)})")
+                    + ("" if unanswered is None else f"; an absent answer is not a class ({_how_many(bad)})")
                 )
             unanswered |= bad
             codes = np.where(bad, np.int32(ABSENT), codes)

@@ -282,7 +282,7 @@ def _openai_evals(rows: Sequence[Mapping[str, Any]], path: Path) -> Source:
 
 
 def _junit(data: bytes, path: Path) -> Source:
-    """Tests of a JUnit XML file: failed, or an error, is wrong; skipped tests are no samples."""
+    """Tests of a JUnit XML file: failed, or an error, is wrong; skipped tests are left out."""
     try:
         root = ET.fromstring(data)
     except ET.ParseError as error:

@@ -14,7 +14,7 @@ from results.gate.rates import FlipRates, flip_rates
 from results.gate.values import Codes, merged
 
 MOST_VALUES = 10_000
-"""A column with more values is no column to slice by."""
+"""A column with more values cannot be sliced by."""
 
 
 @dataclass(frozen=True, kw_only=True)

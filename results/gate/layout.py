@@ -107,7 +107,7 @@ class Condition:
 
 
 def condition(text: str) -> Condition | None:
-    """The parts of `COLUMN OPERATOR VALUE`; None where `text` is no comparison."""
+    """The parts of `COLUMN OPERATOR VALUE`; None where `text` is not a comparison."""
     match = _CONDITION.fullmatch(text)
     return Condition(column=match[1], operator=match[2], value=match[3]) if match else None
 

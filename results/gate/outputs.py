@@ -81,7 +81,7 @@ def _group(row: GroupRow, name: str) -> dict[str, Any]:
 def as_junit(report: GateReport) -> bytes:
     """The checks as JUnit XML: FAIL and UNDECIDED are failures of these types.
 
-    An UNDECIDED that the policy lets pass is no failure.
+    An UNDECIDED that the policy lets pass is not a failure.
     """
     passing = {"PASS", "UNDECIDED"} if report.policy.undecided == "pass" else {"PASS"}
     failures = sum(check.verdict not in passing for check in report.checks)

@@ -315,7 +315,7 @@ def _check_predictions(old_runs: Sequence[Run], known: set[str]) -> None:
             row = int(bad[0])
             raise ValueError(
                 f"{run.file.label}: sample '{run.ids[row]}' is predicted as "
-                f"'{run.prediction.names[run.prediction.codes[row]]}', which is no old class"
+                f"'{run.prediction.names[run.prediction.codes[row]]}', which is not an old class"
             )
 
 

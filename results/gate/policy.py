@@ -98,7 +98,7 @@ def policy_words(path: Path, known: Mapping[str, Any]) -> dict[str, str]:
     Lists become comma lists, and a table `[columns]` the words `columns.id=...`.
 
     Raises:
-        ValueError: naming the file: not TOML, or a key that is no setting.
+        ValueError: naming the file: not TOML, or a key that is not a setting.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

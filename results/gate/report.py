@@ -154,7 +154,7 @@ def metrics_of(samples: PairedSamples) -> dict[str, float]:
         old, new = samples.as_predictions()
         metrics = metrics_of_predictions(old, new, old_classes=samples.old_classes)
         if samples.old.unanswered or samples.new.unanswered:
-            # An absent answer is no class that a flip could go to, and differs from every class.
+            # A flip to an absent answer goes to neither an old nor a new class.
             metrics.pop("nfr_to_new")
             metrics.pop("nfr_to_old")
             metrics["churn"] = _churn(samples)

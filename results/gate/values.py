@@ -24,7 +24,7 @@ LARGEST_EXACT = 2**53
 ABOVE_ONE = 1e-6
 """What fp32 arithmetic may bring to a probability of 1."""
 NEVER_A_CLASS = frozenset({"nan", "<na>", "#n/a", "#na", "nat", "-nan", "1.#qnan", "1.#ind"})
-"""Words that programs write for an absent value, in lower case."""
+"""What programs write for an absent value, in lower case."""
 SELDOM_A_CLASS = frozenset({"none", "null", "na", "n/a"})
 """The same, but people name classes so: refused unless samples have it as their target."""
 ABSENT = -1
@@ -147,7 +147,7 @@ def plain_ids(name: str, column: Column) -> Column:
     """[N] ids: whole numbers where all are, else text without spaces around it.
 
     Raises:
-        ValueError: naming the row of an absent id, or of a value that is no id.
+        ValueError: naming the row of an absent id, or of a value that cannot be an id.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -209,7 +209,7 @@ def numbers(name: str, column: Column, decimal: str = ".") -> NDArray[np.float64
         or pa.types.is_boolean(column.type)
         or pa.types.is_decimal(column.type)
     ):
-        raise ValueError(f"{name} holds something that is no number ({column.type})")
+        raise ValueError(f"{name} holds something that is not a number ({column.type})")
     values = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
@@ -232,7 +232,7 @@ def _parsed(name: str, column: Column, decimal: str) -> Column:
                 comma = decimal == "." and is_number(text.replace(",", ".", 1))
                 hint = "; if the comma is a decimal mark: decimal=," if comma else ""
                 raise ValueError(
-                    f"row {row}: {name} holds something that is no number ('{text}'){hint}"
+                    f"row {row}: {name} holds something that is not a number ('{text}'){hint}"
                 ) from None
         return pa.array([float(text) for text in texts.to_pylist()])
 
@@ -250,7 +250,7 @@ def lists(name: str, column: Column) -> NDArray[np.float64]:
         raise ValueError(f"{name} must have one length in all rows, found {min(lengths)} and {max(lengths)}")
     values = flat.flatten()
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-        raise ValueError(f"{name} holds something that is no number ({values.type})")
+        raise ValueError(f"{name} holds something that is not a number ({values.type})")
     matrix = pc.fill_null(values.cast(pa.float64()), np.nan).to_numpy(zero_copy_only=False)
     matrix = matrix.reshape(len(flat), lengths[0])
     bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
@@ -273,7 +273,7 @@ def satisfies(
     """[N] where a column satisfies a condition; absent values do not.
 
     Raises:
-        ValueError: a bound, or a value, that is no number.
+        ValueError: a bound, or a value, that is not a number.
     """
     if asked.operator == "==":
         codes, names = coded_text(column)
@@ -281,7 +281,7 @@ def satisfies(
         table = np.array([*(plain_number(text.strip()) in wanted for text in names), False], np.bool_)
         return np.asarray(table[codes])
     if not is_number(asked.value):
-        raise ValueError(f"{asked.column}{asked.operator}{asked.value}: '{asked.value}' is no number")
+        raise ValueError(f"{asked.column}{asked.operator}{asked.value}: '{asked.value}' is not a number")
     bound = float(asked.value)
     absent = absent_values(column)
     values = np.full(len(column), np.nan)

@@ -138,7 +138,7 @@ def test_a_confidence_beyond_rounding_is_refused_and_its_row_named(tmp_path, val
     [
         ("1,0,0,\n", "row 1: confidence is empty"),
         ("1,0,0,nan\n", "row 1: confidence is NaN or infinite"),
-        ("1,0,0,0.5\n2,1,1,x\n", r"row 2: confidence holds something that is no number \('x'\)"),
+        ("1,0,0,0.5\n2,1,1,x\n", r"row 2: confidence holds something that is not a number \('x'\)"),
         ('1,0,0,"0,5"\n', "decimal=,"),
     ],
 )

@@ -159,7 +159,7 @@ def test_an_old_model_that_was_tested_on_everything_is_compared_on_everything(fi
         ("id,target,prediction\na,0,0\nb,1,\n", "row 2: prediction is empty"),
         ("id,target,prediction\na,0,0,9\n", "row 1 has more cells than the header"),
         ("id,target,logit_0,logit_1\na,0,nan,1\n", "row 1: logit_0 is NaN or infinite"),
-        ("id,target,logit_0,logit_1\na,0,much,1\n", "logit_0 holds something that is no number"),
+        ("id,target,logit_0,logit_1\na,0,much,1\n", "logit_0 holds something that is not a number"),
         ("id,target,logit_0,logit_2\na,0,1,1\n", "no logit_1"),
         ("id,target,prediction,logit_0,logit_1\na,0,1,5,1\n", "prediction '1' has not the highest score"),
         ("id,target,prediction,logit_0,logit_1\na,0,7,5,1\n", "is none of the 2 columns"),
@@ -207,7 +207,7 @@ def test_files_that_contradict_each_other_are_refused(file, old, new, message):
 @pytest.mark.parametrize(
     ("old_classes", "message"),
     [
-        (("1",), "sample 'c' is predicted as '1', which is no old class"),
+        (("1",), "sample 'c' is predicted as '1', which is not an old class"),
         (("zebra",), "of class 'zebra'"),
         (("0",), "no sample is of an old class"),
         (("0", "9"), "of class '9'"),
