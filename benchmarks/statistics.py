@@ -43,8 +43,8 @@ from benchmarks.report import cores, describe_machine
 from common.cli import command, parse
 from common.files import write_atomically
 from results.predictions import unpack_bits
-from results.ranking import co_occurrences, critical_value, minus_plain, rank, rate_intervals
-from results.statistics import holm, mcnemar
+from results.ranking import co_occurrences, minus_plain, rank, rate_intervals
+from results.statistics import critical_value, holm, mcnemar
 from results.store import Store
 
 Floats = NDArray[np.float64]

@@ -11,6 +11,7 @@ import functools
 import io
 import itertools
 import os
+import re
 import signal
 import sys
 import types
@@ -30,6 +31,7 @@ from common.text import nearest, printable
 
 Settings = TypeVar("Settings")
 HELP_WORDS = frozenset({"help", "-h", "--help"})
+MOST_OF_A_RANGE = 10_000
 
 
 def split(argv: Iterable[str]) -> dict[str, str]:
@@ -199,10 +201,22 @@ def _as_called(prog: str) -> str:
 
 def _arguments(text: str, hint: Any) -> list[str]:
     if get_origin(hint) is tuple:
-        return text.split(",")
+        parts = text.split(",")
+        return [each for part in parts for each in _range(part)] if int in get_args(hint) else parts
     if bool in _members(hint) or (text == "none" and types.NoneType in _members(hint)):
         text = text.capitalize()
     return [text]
+
+
+def _range(text: str) -> list[str]:
+    """The numbers of a range such as 0..9, both ends included; any other text as it is."""
+    ends = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", text)
+    if ends is None:
+        return [text]
+    first, last = int(ends[1]), int(ends[2])
+    if not 0 <= last - first < MOST_OF_A_RANGE:
+        raise ValueError(f"{text}: a range must rise, and by less than {MOST_OF_A_RANGE:,}")
+    return [str(number) for number in range(first, last + 1)]
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -221,7 +235,10 @@ def _choices(hint: Any) -> list[str]:
 def _expected(hint: Any) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", Path: "a path"}
     if get_origin(hint) is tuple:
-        return f"a comma-separated list ({_expected(get_args(hint)[0])} each)"
+        each = f"{_expected(get_args(hint)[0])} each"
+        return (
+            f"a comma-separated list ({each}{', or a range such as 0..9' if int in get_args(hint) else ''})"
+        )
     if names := _choices(hint):
         return f"one of {', '.join(names)}"
     return " or ".join(words[member] for member in _members(hint) if member in words)

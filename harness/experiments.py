@@ -25,15 +25,17 @@ class Experiment:
     """The figure that is drawn from the records, by its name in `results.paper_figures`."""
 
 
+FIVE_SEEDS = "0..4"
+
 EXPERIMENTS: Mapping[str, Experiment] = {
     "table1": Experiment(
         summary="every method, ResNet-18 to ResNet-18",
-        words={"methods": "all", "arch": "resnet18"},
+        words={"methods": "all", "arch": "resnet18", "seeds": FIVE_SEEDS},
         datasets=("cifar100", "imagenet", "glyphs100"),
     ),
     "table2": Experiment(
         summary="every method, ResNet-18 to ResNet-50",
-        words={"methods": "all", "arch": "resnet50", "old_arch": "resnet18"},
+        words={"methods": "all", "arch": "resnet50", "old_arch": "resnet18", "seeds": FIVE_SEEDS},
         datasets=("cifar100", "imagenet", "glyphs100"),
     ),
     "table3": Experiment(
@@ -41,12 +43,13 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         words={
             "methods": "none,pct-kl,pct-lm,mpt-kl,mpt-lm,mpt-kl-nobias,mpt-lm-nobias,mpt-nodistill",
             "arch": "resnet18",
+            "seeds": FIVE_SEEDS,
         },
         datasets=("imagenet", "cifar100", "glyphs100"),
     ),
     "table4": Experiment(
         summary="every method on a frozen ViT-B/32, only the classifier trained",
-        words={"methods": "all", "arch": "vit_b_32"},
+        words={"methods": "all", "arch": "vit_b_32", "seeds": FIVE_SEEDS},
         datasets=("cifar100", "glyphs100"),
     ),
     "figure3": Experiment(
@@ -63,7 +66,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     ),
     "figure4": Experiment(
         summary="error rate and NFR over the margin k, for both distances",
-        words={"methods": "mpt-kl,mpt-lm", "k": "0,1,2,4,6,8", "arch": "resnet18"},
+        words={"methods": "mpt-kl,mpt-lm", "k": "0,1,2,4,6,8", "arch": "resnet18", "seeds": FIVE_SEEDS},
         datasets=("cifar100", "glyphs100", "digits"),
         for_dataset={"digits": {"arch": "resnet8"}},
         figure="figure4",

@@ -1,21 +1,32 @@
-"""What a table says about its rows besides means: differences with intervals, ranks, and the noise floor.
+"""What a table says about its rows besides means: ranks, differences to plain models, and intervals.
 
-Everything is computed from which samples each model classified correctly, paired by sample and seed.
+Everything is computed from which samples each model classified correctly, paired by sample and seed, with the
+rules of `results.ranking`.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from results.columns import value_of
 from results.comparisons import BASELINE, Comparison, Row, Summary
+from results.metrics import Metric
 from results.predictions import Booleans, unpack_bits
-from results.statistics import Interval, bootstrap_mean, holm, mcnemar
+from results.ranking import (
+    FEWEST_SEEDS,
+    EventsBySeed,
+    PlainDifference,
+    Ranking,
+    between_plain_models,
+    from_plain,
+    intervals_of_rows,
+    rank_means,
+    rank_rows,
+)
+from results.statistics import Interval
 from results.store import Record
 
 SIGNIFICANT = 0.05
@@ -23,126 +34,161 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
-    """Paired statistics of one comparison, by row label; a row that lacks the numbers for one is left out."""
+    """Statistics of one comparison, by row label; a row that lacks the numbers for one is left out."""
 
-    difference: Mapping[str, Interval] = field(default_factory=dict)
-    """NFR minus that of No Treatment, on the seeds that both have; 95 % interval over test samples."""
+    candidates: tuple[Row, ...] = ()
+    seeds: tuple[int, ...] = ()
+    """Those that were asked for."""
+    ranking: Ranking | None = None
+    """Of the negative flips of the rows with all their seeds; None for fewer than three seeds."""
     rank: Mapping[str, int] = field(default_factory=dict)
-    """1 + the number of methods with significantly fewer negative flips."""
-    floor: Summary | None = None
-    """NFR between two plainly trained new models that differ only in their seed, over ordered pairs."""
-    floor_pairs: int = 0
+    """1 + the number of separated methods with fewer negative flips."""
+    from_plain: Mapping[str, PlainDifference] = field(default_factory=dict)
+    """NFR minus that of the plain models of the same seed; empty without No Treatment."""
+    references: int = 0
+    """How many of the plain models of a seed are references; No Treatment is another."""
+    between_plain: Summary | None = None
+    """NFR between plain models that differ only in their training seed, from one mean per seed."""
+    wrong: Mapping[str, Mapping[str, EventsBySeed]] = field(default_factory=dict)
+    """Events of the rates that count samples (er_old, er_all, nfr), by metric and row label."""
+
+    def best(self, name: str, metric: Metric) -> frozenset[str]:
+        """Labels of the rows that are not separated from the best one in a column.
+
+        Only rows with all their seeds take part. Rates of samples are compared over seeds and samples, other
+        metrics over seeds alone. Empty for fewer than three seeds and where neither direction is better.
+        """
+        complete = [row for row in self.candidates if row.complete]
+        if metric.better is None:
+            return frozenset()
+        if name in self.wrong:
+            events = {row.label: found for row in complete if (found := self.wrong[name].get(row.label))}
+            labels, ranking = rank_rows(events, self.seeds)
+        else:
+            sign = 1 if metric.better == "low" else -1
+            values = {
+                row.label: [sign * value for value in of_seeds]
+                for row in complete
+                if (of_seeds := _values(row, name)) is not None
+            }
+            labels = tuple(values)
+            ranking = rank_means(np.array(list(values.values()))) if values else None
+        if ranking is None:
+            return frozenset()
+        return frozenset(label for label, among in zip(labels, ranking.among_the_best, strict=True) if among)
 
 
 def analyse(comparison: Comparison) -> Analysis:
-    """Paired statistics of a comparison, from its records; empty where no old model is done."""
-    old = {seed: record for seed, record in comparison.old.records.items() if record.right}
-    if not old:
+    """Statistics of a comparison, from its records; empty where no old model is done."""
+    rights = _Rights.of(comparison)
+    if rights is None:
         return Analysis()
-    samples = int(next(iter(old.values())).metrics["samples_old"])
-    old_rights = {seed: _right(record, samples) for seed, record in old.items()}
-    flips = {row.label: _negative_flips(row, old_rights, samples) for row in comparison.candidates}
-    plain = [row for row in comparison.candidates if row.label == BASELINE]
-    models = [record for record in (*comparison.references, *_records(plain)) if record.right]
-    floor = _noise_floor([_right(record, samples) for record in models])
+    flips = {row.label: rights.flips(rights.candidates[row.label]) for row in comparison.candidates}
+    first = comparison.candidates[0]
+    seeds = tuple(sorted({*first.records, *(run.seed for run in first.missing)}))
+    labels, ranking = rank_rows(flips, seeds)
+    plain = [rights.candidates.get(BASELINE, {}), *rights.references]
+    methods = {label: by_seed for label, by_seed in flips.items() if label != BASELINE}
     return Analysis(
-        difference=_differences(flips),
-        rank=_ranks({row.label: flips[row.label] for row in comparison.candidates if row.complete}),
-        floor=Summary.of(floor),
-        floor_pairs=len(floor),
+        candidates=comparison.candidates,
+        seeds=seeds,
+        ranking=ranking,
+        rank=dict(zip(labels, ranking.ranks, strict=True)) if ranking else {},
+        from_plain=from_plain(methods, [rights.flips(model) for model in plain], seeds) if plain[0] else {},
+        references=len(rights.references),
+        between_plain=Summary.of(between_plain_models([rights.of_old_classes(model) for model in plain])),
+        wrong={
+            "nfr": flips,
+            "er_old": {label: _wrong(rights.of_old_classes(row)) for label, row in rights.candidates.items()},
+            "er_all": {label: _wrong(row) for label, row in rights.candidates.items()},
+        },
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanRates:
-    """Mean rates of one row over its seeds, with 95 % intervals over test samples."""
+    """Mean rates of one row over its seeds, with 95 % intervals over seeds and samples."""
 
     er_all: Interval
     nfr: Interval
 
 
 def mean_rates(comparison: Comparison) -> dict[str, MeanRates]:
-    """Mean rates of every row that has any, by label."""
-    old = {seed: record for seed, record in comparison.old.records.items() if record.right}
-    found = {}
-    for row in comparison.candidates:
-        records = [record for seed, record in row.records.items() if record.right and seed in old]
-        if not records:
-            continue
-        samples = int(records[0].metrics["samples_old"])
-        flips = _negative_flips(row, {seed: _right(r, samples) for seed, r in old.items()}, samples)
-        wrongs = [~_right(record, int(record.metrics["samples_all"])) for record in records]
-        found[row.label] = MeanRates(er_all=_over_samples(wrongs), nfr=_over_samples(list(flips.values())))
-    return found
+    """Mean rates of every row that has any, by label; with fewer than three seeds, over samples alone."""
+    rights = _Rights.of(comparison)
+    if rights is None:
+        return {}
+    rows = {
+        label: {seed: right for seed, right in row.items() if seed in rights.old}
+        for label, row in rights.candidates.items()
+    }
+    er_all = intervals_of_rows({label: _wrong(row) for label, row in rows.items()})
+    nfr = intervals_of_rows({label: rights.flips(row) for label, row in rows.items()})
+    return {label: MeanRates(er_all=er_all[label], nfr=nfr[label]) for label in nfr}
 
 
-def _over_samples(seeds: Sequence[NDArray[Any]]) -> Interval:
-    """The mean over seeds of the mean over samples [N], and its bootstrap interval over samples."""
-    interval = bootstrap_mean(np.asarray(sum((np.asarray(one, np.int64) for one in seeds), np.int64(0))))
-    n = len(seeds)
-    return Interval(interval.estimate / n, interval.low / n, interval.high / n)
+def intervals_are_over(comparison: Comparison) -> str:
+    """What the intervals of `mean_rates` are over, for a figure."""
+    fewest = min((len(row.records) for row in comparison.candidates if row.records), default=0)
+    return "95 % intervals over " + ("seeds and samples" if fewest >= FEWEST_SEEDS else "test samples alone")
 
 
-Flips = Mapping[int, Booleans]
-"""Negative flips [N] by seed."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rights:
+    """Which samples the models of a comparison classified correctly, by seed; old classes come first."""
+
+    samples: int
+    """N, the number of samples of old classes."""
+    old: EventsBySeed
+    """[N]"""
+    candidates: Mapping[str, EventsBySeed]
+    """[all samples], by row label."""
+    references: Sequence[EventsBySeed]
+    """[all samples], for each reference."""
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> _Rights | None:
+        """None where no old model is done."""
+        old = {seed: record for seed, record in comparison.old.records.items() if record.right}
+        if not old:
+            return None
+        samples = int(next(iter(old.values())).metrics["samples_old"])
+        references: dict[int, dict[int, Booleans]] = {}
+        for record in comparison.references:
+            if record.right:
+                index = int(record.run["index"])
+                references.setdefault(index, {})[int(record.run["seed"])] = _right(record)
+        return cls(
+            samples=samples,
+            old={seed: unpack_bits(record.right or "", samples) for seed, record in old.items()},
+            candidates={
+                row.label: {seed: _right(record) for seed, record in row.records.items() if record.right}
+                for row in comparison.candidates
+            },
+            references=[references[index] for index in sorted(references)],
+        )
+
+    def of_old_classes(self, row: EventsBySeed) -> EventsBySeed:
+        """[N] by seed."""
+        return {seed: right[: self.samples] for seed, right in row.items()}
+
+    def flips(self, row: EventsBySeed) -> EventsBySeed:
+        """[N] negative flips, by seed."""
+        return {
+            seed: self.old[seed] & ~right[: self.samples] for seed, right in row.items() if seed in self.old
+        }
 
 
-def _right(record: Record, samples: int) -> Booleans:
-    """[N] which of the first `samples` samples the model classified correctly; old classes come first."""
-    assert record.right is not None
-    return unpack_bits(record.right, samples)
+def _right(record: Record) -> Booleans:
+    return unpack_bits(record.right or "", int(record.metrics["samples_all"]))
 
 
-def _negative_flips(row: Row, old_rights: Mapping[int, Booleans], samples: int) -> dict[int, Booleans]:
-    seeds = [seed for seed, record in row.records.items() if record.right and seed in old_rights]
-    return {seed: old_rights[seed] & ~_right(row.records[seed], samples) for seed in seeds}
+def _wrong(row: EventsBySeed) -> EventsBySeed:
+    return {seed: ~right for seed, right in row.items()}
 
 
-def _records(rows: Sequence[Row]) -> list[Record]:
-    return [record for row in rows for record in row.records.values()]
-
-
-def _differences(flips: Mapping[str, Flips]) -> dict[str, Interval]:
-    plain = flips.get(BASELINE, {})
-    differences = {}
-    for label, by_seed in flips.items():
-        seeds = [seed for seed in by_seed if seed in plain]
-        if label != BASELINE and seeds:
-            differences[label] = _over_samples([by_seed[s].astype(np.int64) - plain[s] for s in seeds])
-    return differences
-
-
-def _ranks(flips: Mapping[str, Flips]) -> dict[str, int]:
-    labels = [label for label, by_seed in flips.items() if by_seed]
-    alone = _flips_under_one_only([flips[label] for label in labels])
-    pairs = list(itertools.combinations(range(len(labels)), 2))
-    p_values = holm([mcnemar(alone[i, j].item(), alone[j, i].item()) for i, j in pairs])
-    beaten_by = dict.fromkeys(labels, 0)
-    for (i, j), p in zip(pairs, p_values, strict=True):
-        if p < SIGNIFICANT:
-            beaten_by[labels[i if alone[i, j] > alone[j, i] else j]] += 1
-    return {label: 1 + better for label, better in beaten_by.items()}
-
-
-def _flips_under_one_only(rows: Sequence[Flips]) -> NDArray[np.int64]:
-    """[R, R] how many (seed, sample) flip under row i and not under row j, on the seeds that both have."""
-    alone = np.zeros((len(rows), len(rows)), np.int64)
-    for seed in {seed for by_seed in rows for seed in by_seed}:
-        have = [i for i, by_seed in enumerate(rows) if seed in by_seed]
-        alone[np.ix_(have, have)] += _one_without_other(np.stack([rows[i][seed] for i in have]))
-    return alone
-
-
-def _noise_floor(rights: Sequence[Booleans]) -> list[float]:
-    if len(rights) < 2:
-        return []
-    rates = _one_without_other(np.stack(rights)) / len(rights[0])
-    pairs: list[float] = rates[~np.eye(len(rights), dtype=bool)].tolist()
-    return pairs
-
-
-def _one_without_other(bits: Booleans) -> NDArray[np.int64]:
-    """[R, R] number of columns in which row i of `bits` [R, N] is set and row j is not."""
-    packed = np.packbits(bits, axis=1)
-    words = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
-    return np.stack([np.bitwise_count(row & ~words).sum(axis=1, dtype=np.int64) for row in words])
+def _values(row: Row, name: str) -> list[float] | None:
+    """[S] a metric of each seed; None where one lacks it."""
+    values = [value_of(record, name) for _, record in sorted(row.records.items())]
+    found = [value for value in values if value is not None]
+    return found if len(found) == len(values) else None

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from common.cli import command
 from common.text import say
-from results.analysis import mean_rates
+from results.analysis import intervals_are_over, mean_rates
 from results.comparisons import BASELINE, Comparison, Row, finished_comparisons
 from results.figure_style import (
     Style,
@@ -41,7 +41,7 @@ MAX_NAMED_CLASSES = 20
 
 
 def pareto(store: Store, comparison: Comparison) -> Figure:
-    """Error on all classes against NFR; bars are 95 % intervals over test samples, the line is the front."""
+    """Error on all classes against NFR with 95 % intervals; the line is the front."""
     rates, styles = mean_rates(comparison), _styles(comparison)
     figure = new_figure(height=height_with_legend(4.0, len(rates)), title=comparison.title)
     axes = add_axes(figure)
@@ -59,7 +59,7 @@ def pareto(store: Store, comparison: Comparison) -> Figure:
     front = [p for p in sorted(points) if all(q == p or q[0] > p[0] or q[1] > p[1] for q in points)]
     axes.plot(*zip(*front, strict=True), color="#999999", lw=1, zorder=0, drawstyle="steps-post")
     axes.set(xlabel="error rate on all classes in %", ylabel="negative flip rate in %")
-    axes.set_title("bars: 95 % intervals over test samples", fontsize=8, loc="left")
+    axes.set_title(f"bars: {intervals_are_over(comparison)}", fontsize=8, loc="left")
     legend_on_the_right(axes)
     return figure
 

@@ -1,4 +1,4 @@
-"""The tables of finished runs: one per setting, the old model first, best bold, second underlined.
+"""The tables of finished runs: one per setting, the old model first; bold: not separated from the best.
 
 python -m results.leaderboard runs=runs columns=er_old,nfr,churn sort=nfr export=table.tex
 """
@@ -34,11 +34,13 @@ from results.comparisons import (
 from results.filters import read
 from results.metrics import METRICS, Metric
 from results.per_run import Rows, as_parquet, per_run_rows
-from results.statistics import Interval
+from results.ranking import FEWEST_SEEDS, PlainDifference, Ranking
 from results.store import RunContent, Store
-from results.tables import Cell, Emphasis, Table, as_csv, latex, markdown, show
+from results.tables import Cell, Table, as_csv, latex, markdown, show
 
 DEFAULT_COLUMNS = ("er_old", "er_all", "nfr", "rel_nfr")
+PLAIN_RETRAINED = "plain, retrained"
+"""The row of plain models against each other: what retraining alone flips."""
 
 
 def tables(
@@ -54,18 +56,19 @@ def table(
     columns: Sequence[str] = DEFAULT_COLUMNS,
     analysis: Analysis | None = None,
 ) -> Table:
-    """One comparison: old model, methods, noise floor; the footer explains how the numbers were made."""
+    """One comparison: old model, methods, plain models; the footer explains how the numbers were made."""
     analysis = analysis or analyse(comparison)
-    places = {name: _places(comparison.candidates, name) for name in columns}
+    best = {name: analysis.best(name, KNOWN_COLUMNS[name]) for name in columns}
     rows = [_row(comparison.old, columns, {}, Analysis())]
-    rows += [_row(row, columns, places, analysis) for row in comparison.candidates]
+    rows += [_row(row, columns, best, analysis) for row in comparison.candidates]
     rules = {0}
-    if analysis.floor and "nfr" in columns:
+    if analysis.between_plain and "nfr" in columns:
         rules.add(len(rows) - 1)
-        floor = [_shown(analysis.floor, METRICS["nfr"]) if name == "nfr" else "-" for name in columns]
-        rows.append(tuple(Cell(text) for text in ("noise floor", "-", *floor, "-")))
-    header = ["Method", "Rank", *(KNOWN_COLUMNS[name].title for name in columns), "NFR - none [95 %]"]
-    if not analysis.difference:
+        shown = _shown(analysis.between_plain, METRICS["nfr"])
+        numbers = [shown if name == "nfr" else "-" for name in columns]
+        rows.append(tuple(Cell(text) for text in (PLAIN_RETRAINED, "-", *numbers, "-")))
+    header = ["Method", "Rank", *(KNOWN_COLUMNS[name].title for name in columns), "NFR - plain"]
+    if not analysis.from_plain:
         header.pop()
     return Table(
         title=comparison.title,
@@ -77,23 +80,23 @@ def table(
 
 
 def _row(
-    row: Row, columns: Sequence[str], places: dict[str, dict[str, Emphasis]], analysis: Analysis
+    row: Row, columns: Sequence[str], best: Mapping[str, frozenset[str]], analysis: Analysis
 ) -> tuple[Cell, ...]:
     seeds = f" ({len(row.records)} of {row.seeds} seeds)" if row.missing else ""
     rank = analysis.rank.get(row.label)
     numbers = [
         Cell(
             _shown(row.summary(name), KNOWN_COLUMNS[name]) or _without_number(row),
-            places.get(name, {}).get(row.label, ""),
+            "best" if row.label in best.get(name, ()) else "",
         )
         for name in columns
     ]
-    difference = analysis.difference.get(row.label)
+    difference = analysis.from_plain.get(row.label)
     return (
         Cell(row.label + seeds),
         Cell("-" if rank is None else str(rank)),
         *numbers,
-        Cell("-" if difference is None else _interval(difference)),
+        Cell("-" if difference is None else _difference(difference)),
     )
 
 
@@ -111,48 +114,30 @@ def _shown(summary: Summary | None, metric: Metric) -> str:
     return f"{summary.mean * scale:.{metric.digits}f}{spread}"
 
 
-def _interval(interval: Interval) -> str:
-    return f"{100 * interval.estimate:+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
-
-
-def _places(rows: Sequence[Row], name: str) -> dict[str, Emphasis]:
-    """Row label -> best or second best mean as shown; equals share a place, incomplete rows have none."""
-    metric = KNOWN_COLUMNS[name]
-    if metric.better is None:
-        return {}
-    scale, sign = (100 if metric.unit == "%" else 1), (1 if metric.better == "low" else -1)
-    means = {
-        row.label: sign * round(summary.mean * scale, metric.digits)
-        for row in rows
-        if row.complete and (summary := row.summary(name)) is not None
-    }
-    first, second, *_ = [*sorted(set(means.values())), None, None]
-    return {
-        label: "best" if mean == first else "second"
-        for label, mean in means.items()
-        if mean in (first, second)
-    }
+def _difference(difference: PlainDifference) -> str:
+    text = f"{100 * difference.estimate:+.2f}"
+    if difference.standard_error is not None and difference.p is not None:
+        star = "*" if difference.p < SIGNIFICANT else " "
+        text += f"±{100 * difference.standard_error:.2f}{star}"
+    return text
 
 
 def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analysis: Analysis) -> list[str]:
     seeds = max((row.seeds for row in comparison.candidates), default=0)
-    lines = [
-        f"{_samples(comparison)}{seeds} seed{'s' if seeds != 1 else ''}; records in {store.root}",
-        "Rates in %, mean±std over seeds; best bold, second underlined, among methods with all their seeds.",
-    ]
-    if analysis.rank:
+    lines = [f"{_samples(comparison)}{seeds} seed{'s' if seeds != 1 else ''}; records in {store.root}"]
+    lines += ["Rates in %, mean±std over seeds." + (_BOLD if seeds >= FEWEST_SEEDS else "")]
+    if analysis.ranking:
+        lines += _about_ranks(analysis.ranking)
+    if analysis.from_plain:
+        lines.append(_about_plain(analysis))
+    if analysis.seeds and seeds < FEWEST_SEEDS:
         lines.append(
-            "Rank: 1 + the methods with significantly fewer negative flips "
-            f"(exact McNemar on all seeds pooled, Holm, p < {SIGNIFICANT})."
+            "Fewer than three seeds: no ranks; differences are between these models, not between methods."
         )
-    if analysis.difference:
-        lines.append("NFR - none: paired by sample and seed, bootstrap over test samples.")
-    if analysis.rank:
-        lines.append("Ranks and differences are of the models trained here: other seeds may give others.")
-    if analysis.floor and "nfr" in columns:
+    if analysis.between_plain and "nfr" in columns:
         lines.append(
-            "Noise floor: NFR between two plainly trained new models that differ in their seed "
-            f"({analysis.floor_pairs} ordered pairs)."
+            f"{PLAIN_RETRAINED.capitalize()}: NFR between plain models that differ only in their training "
+            "seed, one mean per seed."
         )
     lines.append(f"Recipe: {comparison.recipe}")
     alike: dict[str, list[str]] = {}
@@ -160,6 +145,40 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
         if row.missing:
             alike.setdefault(_missing_runs(row.missing), []).append(row.label)
     return lines + [f"{', '.join(labels)}: {what}" for what, labels in alike.items()]
+
+
+_BOLD = " Bold: not separated from the best of its column, among methods with all their seeds."
+
+
+def _about_ranks(ranking: Ranking) -> list[str]:
+    methods, seeds = len(ranking.mean), ranking.seeds
+    lines = [
+        "Rank: 1 + the methods that are separated from it and have fewer negative flips, by intervals of all "
+        "pairs over seeds and samples that hold at once in 95 % of tables."
+    ]
+    if ranking.only_samples:
+        lines.append("The seeds show no noise: these ranks are over samples alone.")
+    elif methods > 1:
+        more = 10 if seeds < 10 else 2 * seeds
+        now, then = (100 * ranking.resolution(count) for count in (seeds, more))
+        lines.append(
+            f"{seeds} seeds tell {methods} methods apart from about {now:.2f} points of NFR on, "
+            f"{more} from {then:.2f}."
+        )
+    return lines
+
+
+def _about_plain(analysis: Analysis) -> str:
+    plain = "No Treatment"
+    if analysis.references:
+        references = f"{analysis.references} references" if analysis.references > 1 else "one reference"
+        plain = f"the mean of No Treatment and {references} of the same seed"
+    if len(analysis.seeds) < FEWEST_SEEDS:
+        return f"NFR - plain: plain is {plain}."
+    return (
+        f"NFR - plain: plain is {plain}; ± standard error over seeds and samples, "
+        f"* p < {SIGNIFICANT} (t, Holm over the methods)."
+    )
 
 
 def _samples(comparison: Comparison) -> str:
@@ -192,14 +211,17 @@ def numbers(comparison: Comparison, analysis: Analysis, columns: Sequence[str]) 
         for name in columns:
             summary = row.summary(name)
             flat |= {name: summary and summary.mean, f"{name}_std": summary and summary.std}
-        if difference := analysis.difference.get(row.label):
-            flat |= {f"nfr_minus_none_{end}": value for end, value in dataclasses.asdict(difference).items()}
+        if difference := analysis.from_plain.get(row.label):
+            flat |= {
+                "nfr_minus_plain": difference.estimate,
+                "nfr_minus_plain_se": difference.standard_error,
+                "nfr_minus_plain_df": difference.df,
+                "nfr_minus_plain_p": difference.p,
+            }
         rows.append(flat | {"missing_runs": _missing_runs(row.missing) or None})
-    if analysis.floor:
-        floor = {"nfr": analysis.floor.mean, "nfr_std": analysis.floor.std}
-        rows.append(
-            {"setting": comparison.title, "dataset": comparison.dataset, "method": "noise floor"} | floor
-        )
+    if analysis.between_plain:
+        flat = {"setting": comparison.title, "dataset": comparison.dataset, "method": PLAIN_RETRAINED}
+        rows.append(flat | {"nfr": analysis.between_plain.mean, "nfr_std": analysis.between_plain.std})
     return rows
 
 

@@ -7,9 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from results.analysis import intervals_are_over, mean_rates
 from results.artifacts import Embeddings
 from results.comparisons import Comparison, Row
 from results.figure_style import add_axes, new_figure, style_of
+from results.statistics import Interval
 from results.store import Record, Store
 
 FIGURE3 = ("none", "pct-kl", "mpt-kl-nobias", "mpt-nodistill", "mpt-kl")
@@ -87,30 +89,39 @@ def _draw(axes: Axes, embeddings: Embeddings, old_classes: int) -> None:
 
 
 def figure4(store: Store, comparison: Comparison) -> Figure:
-    """Error rate on all classes as bars and NFR as lines over the bias k, for both distances."""
+    """Error rate on all classes as bars and NFR as lines over the bias k, for both distances.
+
+    The error bars are 95 % intervals.
+    """
+    rates = mean_rates(comparison)
     figure = new_figure(7.2, 3.8, title=comparison.title)
     bars = add_axes(figure)
     lines = bars.twinx()
-    methods = [method for method in ("mpt-kl", "mpt-lm") if _by_k(comparison, method)]
-    ks = sorted({k for method in methods for k in _by_k(comparison, method)})
+    rows_of = {method: _by_k(comparison, method) for method in ("mpt-kl", "mpt-lm")}
+    rows_of = {
+        method: {k: row for k, row in rows.items() if row.label in rates} for method, rows in rows_of.items()
+    }
+    methods = [method for method, rows in rows_of.items() if rows]
+    ks = sorted({k for rows in rows_of.values() for k in rows})
     width = 0.8 / max(1, len(methods))
     for number, method in enumerate(methods):
-        style, rows = style_of(method), _by_k(comparison, method)
+        style, rows = style_of(method), rows_of[method]
         at = np.array([ks.index(k) + (number - (len(methods) - 1) / 2) * width for k in rows])
         for metric, name, axes in (("er_all", "ER all", bars), ("nfr", "NFR", lines)):
-            summaries = [summary for row in rows.values() if (summary := row.summary(metric)) is not None]
-            means = [100 * summary.mean for summary in summaries]
-            spread = [100 * (summary.std or 0) for summary in summaries]
+            intervals: list[Interval] = [getattr(rates[row.label], metric) for row in rows.values()]
+            means = [100 * interval.estimate for interval in intervals]
+            arms = 100 * np.array([[i.estimate - i.low, i.high - i.estimate] for i in intervals]).T
             if axes is bars:
                 bars.bar(
-                    at, means, width, yerr=spread, label=f"{name}, {method}", color="white",
+                    at, means, width, yerr=arms, label=f"{name}, {method}", color="white",
                     edgecolor=style.colour, hatch=style.hatch, error_kw={"elinewidth": 0.8},
                 )  # fmt: skip
             else:
                 lines.errorbar(
-                    at, means, yerr=spread, label=f"{name}, {method}", color=style.colour, ls=style.line,
+                    at, means, yerr=arms, label=f"{name}, {method}", color=style.colour, ls=style.line,
                     marker=style.marker, capsize=2, elinewidth=0.8,
                 )  # fmt: skip
+    bars.set_title(f"error bars: {intervals_are_over(comparison)}", fontsize=8, loc="left")
     bars.set_xticks(range(len(ks)), [f"{k:g}" for k in ks])
     bars.set(xlabel="bias k", ylabel="error rate on all classes in % (bars)")
     lines.set(ylabel="negative flip rate in % (lines)", ylim=(0, None))

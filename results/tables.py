@@ -15,7 +15,7 @@ from rich.text import Text
 
 from common.text import encodable, printable
 
-Emphasis = Literal["", "best", "second"]
+Emphasis = Literal["", "best"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def show(tables: Iterable[Table], console: Console) -> None:
 
 def _lines(table: Table, clean: Callable[[str], str]) -> list[Text]:
     """The lines of a table. Not rich's own: forty of those take longer than the rest of a command."""
-    styles = {"": "", "best": "bold", "second": "underline"}
+    styles = {"": "", "best": "bold"}
     rows = [tuple(Cell(name) for name in table.header), *table.rows]
     rows = [tuple(Cell(clean(cell.text), cell.emphasis) for cell in row) for row in rows]
     widths = [max(cell_len(cell.text) for cell in column) for column in zip(*rows, strict=True)]
@@ -74,7 +74,7 @@ def _lines(table: Table, clean: Callable[[str], str]) -> list[Text]:
 
 def markdown(tables: Iterable[Table]) -> str:
     """GitHub's Markdown."""
-    marks = {"": "{}", "best": "**{}**", "second": "<u>{}</u>"}
+    marks = {"": "{}", "best": "**{}**"}
 
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cells)} |"
@@ -91,7 +91,7 @@ def markdown(tables: Iterable[Table]) -> str:
 
 def latex(tables: Iterable[Table]) -> str:
     """Tables for LaTeX with the package booktabs."""
-    marks = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
+    marks = {"": "{}", "best": r"\textbf{{{}}}"}
     parts = []
     for table in tables:
         lines = [

@@ -38,6 +38,17 @@ def test_words_become_typed_settings():
     )
 
 
+def test_a_range_of_whole_numbers_has_both_ends():
+    assert parse("seeds=0..3,7").seeds == (0, 1, 2, 3, 7)
+    assert parse("names=0..3").names == ("0..3",)
+
+
+@pytest.mark.parametrize("word", ["seeds=3..0", "seeds=0..10000"])
+def test_a_range_rises_and_is_of_sensible_length(word):
+    with pytest.raises(ValueError, match=r"a range must rise, and by less than 10,000"):
+        parse(word)
+
+
 def test_an_optional_setting_can_be_none():
     assert parse("lr=none").lr is None
 
@@ -50,7 +61,10 @@ def test_an_optional_setting_can_be_none():
         ("epochs=2.5", "epochs=2.5: expected a whole number"),
         ("lr=fast", "lr=fast: expected a number"),
         ("plan=perhaps", "plan=perhaps: expected true or false"),
-        ("seeds=1,x", "seeds=1,x: expected a comma-separated list (a whole number each)"),
+        (
+            "seeds=1,x",
+            "seeds=1,x: expected a comma-separated list (a whole number each, or a range such as 0..9)",
+        ),
         ("loader=steam", "loader=steam: expected one of auto, stream (did you mean 'stream'?)"),
         ("lr=", "lr= has no value (expected a number)"),
         ("lr", "'lr' is not of the form key=value (try --help)"),

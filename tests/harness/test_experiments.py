@@ -19,6 +19,14 @@ def test_every_experiment_can_be_planned_on_every_dataset_of_it(name):
             assert expand(setting)
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_says_how_many_seeds_it_has(name):
+    assert "seeds" in EXPERIMENTS[name].words
+    if EXPERIMENTS[name].figure != "figure3":  # embeddings of one model each
+        (setting, *_) = settings(f"experiment={name}")
+        assert len(setting.seeds) == 5
+
+
 def test_table_1_is_resnet18_to_resnet18_with_all_methods():
     (setting,) = settings("experiment=table1")
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -30,14 +31,14 @@ def line_of(text, start) -> str:
     return next(line for line in text.splitlines() if line.startswith(start))
 
 
-def test_the_old_model_comes_first_then_each_method_then_the_noise_floor(finished_store):
+def test_the_old_model_comes_first_then_each_method_then_retrained_plain_models(finished_store):
     lines = printed(finished_store, plan()).splitlines()
     starts = [
         line.split("  ")[0]
         for line in lines
-        if line.startswith(("old", *METHODS, "noise floor ")) and ":" not in line
+        if line.startswith(("old", *METHODS, "plain, retrained")) and ":" not in line
     ]
-    assert starts == ["old model", "none", "pct-kl", "mpt-kl", "noise floor"]
+    assert starts == ["old model", "none", "pct-kl", "mpt-kl", "plain, retrained"]
 
 
 def test_a_table_tells_its_setting_counts_and_where_the_records_lie(finished_store):
@@ -63,35 +64,38 @@ def test_the_numbers_are_means_and_standard_deviations_over_seeds_in_percent(fin
     assert f"{mean:.2f}±{std:.2f}" in line_of(text, "mpt-kl")
 
 
-def test_the_best_is_bold_and_the_second_underlined(finished_store):
-    text = printed(finished_store, plan(), styled=True, columns=("er_all",))
-    bold, underlined = "\x1b[1m", "\x1b[4m"
-    assert bold in line_of(text, "mpt-kl")
-    assert underlined in line_of(text, "pct-kl")
-    assert bold not in line_of(text, "none")
-    assert underlined not in line_of(text, "none")
-
-
-def test_equals_share_a_place(store):
-    runs = plan(methods=("none", "pct-kl"), seeds=(0,))
+def test_what_is_not_separated_from_the_best_is_bold(store):
+    runs = plan(methods=("none", "pct-kl", "mpt-kl"))
     for run in runs:
-        record = finish(store, run)
-        if run.role == "candidate":
-            attempt = store.begin(run.id)
-            name = attempt.name("predictions.npz")
-            same = dict(record.metrics) | {"nfr": 0.1}
-            attempt.publish(
-                type(record)(
-                    run=record.run,
-                    state="done",
-                    metrics=same,
-                    attempt=attempt.number,
-                    files={name: attempt.write(name, store.content(record, "predictions"))},
-                    finished=record.finished,
-                )
-            )
+        finish(store, run, accuracy={"none": 0.5, "pct-kl": 0.94, "mpt-kl": 0.95})
+    text = printed(store, runs, styled=True, columns=("er_all",))
+    bold = "\x1b[1m"
+    assert bold in line_of(text, "mpt-kl")
+    assert bold in line_of(text, "pct-kl")
+    assert bold not in line_of(text, "none")
+
+
+def test_two_seeds_give_no_rank_and_no_bold_and_say_what_their_differences_are(store):
+    runs = plan(seeds=(0, 1))
+    for run in runs:
+        finish(store, run)
     text = printed(store, runs, styled=True, columns=("nfr",))
-    assert text.count("\x1b[1m10.00") == 2
+    assert "\x1b[1m" not in line_of(text, "mpt-kl")
+    assert line_of(text, "mpt-kl").split()[1] == "-"
+    assert "differences are between these models, not between methods" in text
+    assert "Rank:" not in text
+
+
+def test_the_footer_says_what_more_seeds_would_tell_apart(store):
+    runs = plan(seeds=range(10), references=0)
+    for run in runs:
+        finish(store, run)
+    text = printed(store, runs)
+    said = line_of(text, "10 seeds tell 3 methods apart from about")
+    now, later = (float(word) for word in re.findall(r"(?:about|from) (\d+\.\d+)", said))
+    assert "20 from" in said
+    assert 0 < later < now
+    assert "NFR - plain: plain is No Treatment;" in text
 
 
 def test_missing_runs_are_shown_with_their_reason(store):
@@ -112,7 +116,7 @@ def test_missing_runs_are_shown_with_their_reason(store):
     assert "elodi: seed 0 failed (memory: out of memory; log: jobs/a/log.txt); seeds 1, 2 not run yet" in text
 
 
-def test_an_incomplete_row_is_neither_best_nor_second(store):
+def test_an_incomplete_row_is_never_bold(store):
     runs = plan()
     for run in runs:
         if run.method == "mpt-kl" and run.seed == 2:
@@ -139,7 +143,7 @@ def test_a_label_is_never_read_as_markup(store):
 def test_nothing_run_yet_is_a_table_of_missing_runs(store):
     text = printed(store, plan())
     assert "missing" in line_of(text, "none (0 of 3 seeds)")
-    assert "Noise floor" not in text
+    assert "Plain, retrained" not in text
 
 
 def test_tables_that_would_look_the_same_say_what_tells_them_apart(store):
@@ -151,8 +155,8 @@ def test_tables_that_would_look_the_same_say_what_tells_them_apart(store):
     assert titles[1].endswith("images digits-2")
 
 
-def test_without_the_nfr_there_is_no_noise_floor(finished_store):
-    assert "oise floor" not in printed(finished_store, plan(), columns=("churn",))
+def test_without_the_nfr_there_is_no_row_of_plain_models(finished_store):
+    assert "lain, retrained" not in printed(finished_store, plan(), columns=("churn",))
 
 
 def test_two_settings_make_two_tables(store):
@@ -204,8 +208,9 @@ def test_exports_hold_the_same_numbers(command, finished_store, tmp_path):
     rows = list(csv.DictReader(StringIO(paths[2].read_text())))
     best = as_json[2]
     shown = f"{100 * best['nfr']:.2f}"
-    assert [row["method"] for row in rows] == ["old model", "none", "mpt-kl", "pct-kl", "noise floor"]
+    assert [row["method"] for row in rows] == ["old model", "none", "mpt-kl", "pct-kl", "plain, retrained"]
     assert float(rows[2]["nfr"]) == best["nfr"]
+    assert best["nfr_minus_plain"] < 0 < best["nfr_minus_plain_se"]
     assert f"**{shown}±" in paths[0].read_text()
     assert rf"\textbf{{{shown}$\pm$" in paths[1].read_text()
 
@@ -323,7 +328,7 @@ def test_without_no_treatment_there_is_no_difference_to_it(store):
     runs = plan(methods=("pct-kl", "mpt-kl"))
     for run in runs:
         finish(store, run)
-    assert "NFR - none" not in printed(store, runs)
+    assert "NFR - plain" not in printed(store, runs)
 
 
 @pytest.mark.parametrize("role", ["candidate", "old"])

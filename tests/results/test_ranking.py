@@ -10,7 +10,6 @@ import scipy.stats
 
 from results.ranking import (
     between_plain_models,
-    critical_value,
     from_plain,
     minus_plain,
     rank,
@@ -18,7 +17,7 @@ from results.ranking import (
     rank_rows,
     rate_intervals,
 )
-from results.statistics import holm
+from results.statistics import critical_value, holm
 
 
 def draw(rates, *, seeds, samples, seed=7):

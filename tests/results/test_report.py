@@ -90,7 +90,13 @@ def test_names_and_reasons_are_text_and_never_markup(page):
 
 
 def test_the_page_tells_tables_flips_and_provenance(page):
-    for words in ("mpt-kl (2 of 3 seeds)", "noise floor", "Negative flips", "Positive flips", "torch 2.15.0"):
+    for words in (
+        "mpt-kl (2 of 3 seeds)",
+        "plain, retrained",
+        "Negative flips",
+        "Positive flips",
+        "torch 2.15.0",
+    ):
         assert words in page
     assert "<dt>git dirty</dt><dd>True</dd>" in page
 
