@@ -33,6 +33,7 @@ def make_jobs(runs: int) -> tuple[Job, ...]:
         model=model,
         old_recipe=recipe_for("digits", "resnet8", {}),
         recipe=recipe_for("digits", "resnet8", {}),
+        precision="fp32",
         variants=variants,
         seeds=tuple(range(runs // 100)),
     )

@@ -53,8 +53,8 @@ class ComputeConfig:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def set_up(runtime: Runtime) -> ComputeConfig:
-    """Choose device and precision, and prepare torch for them.
+def set_up(runtime: Runtime, precision: Precision) -> ComputeConfig:
+    """Choose the device, and prepare torch for it and for the precision that the runs were planned with.
 
     Raises:
         ValueError: a GPU is asked for, and torch finds none.
@@ -62,9 +62,6 @@ def set_up(runtime: Runtime) -> ComputeConfig:
     cuda = runtime.device == "cuda" or (runtime.device == "auto" and torch.cuda.is_available())
     if cuda and not torch.cuda.is_available():
         raise ValueError("device=cuda: torch finds no GPU here (use device=cpu)")
-    precision = runtime.precision
-    if precision == "auto":
-        precision = "bf16" if cuda else "fp32"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
         torch.backends.cudnn.benchmark = not runtime.deterministic

@@ -13,14 +13,24 @@ from common import cli
 from common.text import nearest
 from harness import experiments, plugins
 from harness.architectures import ARCHITECTURES, FURTHER_TORCHVISION
+from harness.dispatch.dispatcher import has_gpus
 from harness.plan import Model, Setting, Split, Variant
 from harness.recipes import Recipe, draws, recipe_for
-from harness.settings import DispatchConfig, Runtime, SweepConfig, refuse_repeats
+from harness.settings import (
+    DispatchConfig,
+    Precision,
+    Runtime,
+    SweepConfig,
+    TrainingConfig,
+    refuse_repeats,
+)
 from loaders.datasets import DATASETS, Contents, Dataset, Encoding, fingerprint, look_into
 from methods import METHODS
 
 GROUPS = ("all", "ablations")
-OF_THE_SWEEP = frozenset({"experiment", "plan", *cli.settings(Runtime), *cli.settings(DispatchConfig)})
+OF_THE_SWEEP = frozenset(
+    {"experiment", "plan", "stale", *cli.settings(Runtime), *cli.settings(DispatchConfig)}
+)
 """Settings that hold for a whole sweep: a list of their values would not make tables."""
 
 
@@ -31,6 +41,8 @@ class Sweep:
     config: SweepConfig
     """Of the first table; what does not belong to a table (folders, device, cluster) is the same in all."""
     settings: tuple[Setting, ...]
+    gpu: bool
+    """Whether jobs will have a GPU."""
     images: Mapping[str, Images]
     """The images that these settings name by their fingerprint."""
     slurm: Mapping[str, str]
@@ -67,6 +79,7 @@ def read(argv: Sequence[str]) -> Sweep:
         _require_names(config)
     methods = sorted({name for config in configs for name in chosen(config.methods)})
     changes = read_hyperparameters(hyper, methods)
+    gpu = _have_gpus(configs[0])
     images: dict[str, Images] = {}
     looked_into: dict[tuple[Dataset, Path | None], Contents] = {}
 
@@ -79,10 +92,11 @@ def read(argv: Sequence[str]) -> Sweep:
         images[identity] = Images(encoding=stored, contents=contents)
         return identity, contents
 
-    settings = tuple(dict.fromkeys(setting(config, changes, find_images) for config in configs))
+    settings = tuple(dict.fromkeys(setting(config, changes, find_images, gpu=gpu) for config in configs))
     return Sweep(
         config=configs[0],
         settings=settings,
+        gpu=gpu,
         images=images,
         slurm={key.removeprefix("slurm."): value for key, value in slurm.items()},
     )
@@ -159,6 +173,8 @@ def setting(
     config: SweepConfig,
     changes: Mapping[str, Mapping[str, list[Any]]],
     find_images: Callable[[Dataset, SweepConfig], tuple[str, Contents]],
+    *,
+    gpu: bool,
 ) -> Setting:
     """The comparison that `config` asks for, every default written out.
 
@@ -166,6 +182,7 @@ def setting(
         config: what was asked for.
         changes: hyperparameters by method and name.
         find_images: gives the images' fingerprint and what there is of them.
+        gpu: whether jobs will have a GPU.
 
     Raises:
         ValueError: a combination that does not exist.
@@ -198,6 +215,7 @@ def setting(
         model=_model(arch, dataset, config),
         old_recipe=old_recipe,
         recipe=recipe_for(dataset.name, arch, overrides),
+        precision=_precision(training, gpu=gpu),
         variants=tuple(variants),
         seeds=config.seeds,
     )
@@ -335,6 +353,17 @@ def _model(arch: str, dataset: Dataset, config: SweepConfig) -> Model:
     if architecture.backbone:
         weights = _digest(file) if file else architecture.backbone.weights
     return Model(arch=arch, stem=training.stem or architecture.stems[0], embedding=embedding, weights=weights)
+
+
+def _have_gpus(config: SweepConfig) -> bool:
+    device = config.runtime.device
+    return device == "cuda" or (device == "auto" and has_gpus(config.dispatch.cluster))
+
+
+def _precision(training: TrainingConfig, *, gpu: bool) -> Precision:
+    if training.precision == "auto":
+        return "bf16" if gpu else "fp32"
+    return training.precision
 
 
 def _digest(path: Path) -> str:

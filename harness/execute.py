@@ -152,7 +152,7 @@ class _JobRunner:
 
     def _train(self, stop: StopSignals) -> bool:
         first, world = self._runs[0], self._world
-        compute = set_up(self._runtime)
+        compute = set_up(self._runtime, first.precision)
         data = open_data(
             first,
             self._runtime,

@@ -20,6 +20,9 @@ import msgspec
 from common.jobs import JobRef, Resources, RunRef
 from harness.architectures import ARCHITECTURES
 from harness.recipes import Recipe
+from harness.settings import Precision
+from methods import METHODS
+from methods.source import code_digest
 
 Role = Literal["old", "reference", "candidate"]
 Scalar = float | int | bool | str
@@ -93,6 +96,7 @@ class Run:
     split: Split
     model: Model
     recipe: Recipe
+    precision: Precision = "fp32"
     method: str = "none"
     hyperparameters: tuple[tuple[str, Scalar], ...] = ()
     method_version: int = 1
@@ -105,6 +109,10 @@ class Run:
         """All that decides the weights, as JSON can hold it."""
         content = asdict(self)
         del content["shown"]
+        if (
+            self.precision == "fp32"
+        ):  # left out, so that runs from before it was part of the identity are found
+            del content["precision"]
         content["hyperparameters"] = dict(self.hyperparameters)
         content["parents"] = list(self.parents)
         return content
@@ -122,7 +130,21 @@ class Run:
             "label": self.label,
             **self.content(),
             "shown": [list(pair) for pair in self.shown],
+            **({"method_code": self.method_code} if self.method_code else {}),
         }
+
+    @property
+    def method_code(self) -> str:
+        """Digest of the code of its method as it is now, which a record tells and an id does not.
+
+        Empty for a method that this process does not know, or whose source is not installed.
+        """
+        if self.method not in METHODS:
+            return ""
+        try:
+            return code_digest(METHODS[self.method].load())
+        except OSError:
+            return ""
 
     @cached_property
     def id(self) -> str:
@@ -161,7 +183,7 @@ class Run:
     def stream(self) -> tuple[Any, ...]:
         """Runs with equal streams see the same batches and the same old model, and may train in lockstep."""
         who = (self.role, self.index, self.seed, *self.parents[:1])
-        return (*who, self.dataset, self.data, self.split, self.model, self.recipe)
+        return (*who, self.dataset, self.data, self.split, self.model, self.recipe, self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +208,7 @@ class Setting:
     model: Model
     old_recipe: Recipe
     recipe: Recipe
+    precision: Precision
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
 
@@ -206,6 +229,7 @@ def expand(setting: Setting) -> tuple[Run, ...]:
             split=grown,
             model=setting.model,
             recipe=setting.recipe,
+            precision=setting.precision,
         )
         old = replace(new, role="old", split=split, model=setting.old_model, recipe=setting.old_recipe)
         count = max((variant.references for variant in setting.variants), default=0)

@@ -64,6 +64,9 @@ class TrainingConfig:
     """Learning rate at the start."""
     weight_decay: float | None = None
     """L2 penalty on every weight."""
+    precision: Literal["auto", Precision] = "auto"
+    """Of forward and backward passes (losses are fp32); auto is bf16 where jobs get a GPU, else fp32.
+    Models of different precision are different runs, in tables of their own."""
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -95,8 +98,6 @@ class Runtime:
     """Your own modules that add methods, datasets or architectures (docs/plugins.md)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU where there is one."""
-    precision: Literal["auto", Precision] = "auto"
-    """Of forward and backward passes (losses are fp32); auto is bf16 on a GPU, fp32 on a CPU."""
     compile: Literal["auto", "true", "false"] = "auto"
     """Whether networks go through torch.compile; auto: where that was measured to win, so far nowhere."""
     deterministic: bool = False
@@ -164,6 +165,9 @@ class SweepConfig:
     """Methods by name; `all` is the paper's eight, `ablations` the three of its Table 3."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """One table row is the mean over these; each has its own old model and references."""
+    stale: Literal["keep", "rerun"] = "keep"
+    """What becomes of records that were made with other code of their method, or in another precision:
+    `keep` marks them, `rerun` trains them again, and what learned from them."""
     plan: bool = False
     """Print what would run, and start nothing."""
     data: DataConfig = field(default_factory=DataConfig)

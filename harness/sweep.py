@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,10 +21,11 @@ from common.paths import RecordsFolder
 from harness import config, jobfile, resources
 from harness.architectures import ARCHITECTURES
 from harness.config import Sweep
-from harness.dispatch.dispatcher import dispatch, has_gpus
+from harness.dispatch.dispatcher import dispatch
 from harness.experiments import find
 from harness.plan import Job, Role, Run, Setting, expand, group
 from harness.settings import Runtime, SweepConfig
+from harness.stale import find_stale, withdraw
 from loaders.datasets import DATASETS, PART_FOLDERS, require_files
 from results.comparisons import comparisons
 from results.leaderboard import tables
@@ -47,17 +48,20 @@ def main(argv: Sequence[str]) -> int:
     _require_folder(runtime.runs)
     store = Store(runtime.runs)
     runs = list({run.id: run for setting in sweep.settings for run in expand(setting)}.values())
-    done = {run.id for run in runs if store.read(run.id) is not None}
+    records = {run.id: record for run in runs if (record := store.read(run.id)) is not None}
+    stale = find_stale(runs, records)
+    done = records.keys() - (stale.keys() if asked.stale == "rerun" else ())
     jobs = make_jobs([run for run in runs if run.id not in done], sweep)
     if asked.plan:
         finished = make_jobs([run for run in runs if run.id in done], sweep)
-        print_plan(jobs, finished, store, console)
+        print_plan(jobs, finished, stale, store, console)
         return 0
     interrupted = False
     if jobs:
         require_train()
         _require_data(sweep.settings, runtime)
         _require_writable(runtime.runs)
+        withdraw([run for run in runs if run.id in records.keys() - done], store)
         for job in jobs:
             jobfile.write(job, runtime, sweep.images[job.runs[0].data].encoding)
         outcome = dispatch(
@@ -99,8 +103,7 @@ def _draw(asked: SweepConfig, store: Store, expected: Sequence[dict[str, Any]], 
 
 def make_jobs(runs: Sequence[Run], sweep: Sweep) -> tuple[Job, ...]:
     """Jobs for these runs, with the resources that they need."""
-    device, asked = sweep.config.runtime.device, sweep.config.dispatch
-    gpu = device == "cuda" or (device == "auto" and has_gpus(asked.cluster))
+    asked, gpu = sweep.config.dispatch, sweep.gpu
 
     def cohort(run: Run) -> int:
         if asked.cohort != "auto":
@@ -119,8 +122,13 @@ def make_jobs(runs: Sequence[Run], sweep: Sweep) -> tuple[Job, ...]:
     return group(runs, cohort=cohort, resources=needs)
 
 
-def print_plan(jobs: Sequence[Job], finished: Sequence[Job], store: Store, console: Console) -> None:
-    """What would run: every job with its runs' state and what it waits for; what is done comes first."""
+def print_plan(
+    jobs: Sequence[Job], finished: Sequence[Job], stale: Mapping[str, str], store: Store, console: Console
+) -> None:
+    """What would run: every job with its runs' state and what it waits for; what is done comes first.
+
+    `stale` has the done runs whose records are stale, by id, each with what makes it so.
+    """
     titles = {job.id: job.title for job in jobs}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Job", "State", "Waits for", "Runs"):
@@ -129,7 +137,10 @@ def print_plan(jobs: Sequence[Job], finished: Sequence[Job], store: Store, conso
         table.add_row(Text(job.title), Text("done", "green"), "", _labels(job))
     for job in jobs:
         failures = [found for run in job.runs if (found := store.failure(run.id)) is not None]
-        state = Text(f"failed ({failures[0].cause})", "red") if failures else Text("new", "cyan")
+        again = any(run.id in stale for run in job.runs)
+        state = Text("again", "yellow") if again else Text("new", "cyan")
+        if failures:
+            state = Text(f"failed ({failures[0].cause})", "red")
         waits = _summed_up([titles[parent] for parent in job.after])
         table.add_row(Text(job.title), state, Text(waits), _labels(job))
     console.print(table)
@@ -140,6 +151,16 @@ def print_plan(jobs: Sequence[Job], finished: Sequence[Job], store: Store, conso
         highlight=False,
         soft_wrap=True,
     )
+    for line in _about_stale(finished, stale):
+        console.print(Text(line, "yellow"), soft_wrap=True)
+
+
+def _about_stale(finished: Sequence[Job], stale: Mapping[str, str]) -> list[str]:
+    """A line for each reason why finished runs are stale."""
+    by_reason: dict[str, list[str]] = {}
+    for run in (run for job in finished for run in job.runs if run.id in stale):
+        by_reason.setdefault(stale[run.id], []).append(f"{run.label} s{run.seed}")
+    return [f"{reason}: {', '.join(who)}; stale=rerun trains it again" for reason, who in by_reason.items()]
 
 
 def _labels(job: Job) -> Text:

@@ -15,8 +15,13 @@ import sys
 from functools import cache
 
 
+@cache
 def code_digest(method: type) -> str:
-    """Sixteen hexadecimal digits that change when the method's code does."""
+    """Sixteen hexadecimal digits that change when the method's code does.
+
+    Raises:
+        OSError: the source is not installed.
+    """
     homes = {"methods", method.__module__.partition(".")[0]}
     seen: dict[tuple[str, str], str] = {}
     _collect(method.__module__, method.__qualname__, homes, seen)

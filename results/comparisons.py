@@ -70,6 +70,13 @@ class Row:
     missing: tuple[MissingRun, ...]
     run: RunContent | None
     """Content of one of its runs; None for an old model that is not known."""
+    stale: tuple[int, ...] = ()
+    """Seeds that were made with other code of the method than the one now planned with."""
+
+    @property
+    def mixed_code(self) -> bool:
+        """Whether its seeds were made with different code of the method."""
+        return len({record.method_code for record in self.records.values() if record.method_code}) > 1
 
     @property
     def seeds(self) -> int:
@@ -112,6 +119,8 @@ class Comparison:
             parts.append(f"class order {split['class_order']}")
         if self.old_run and self.old_run["split"]["old_data"] != 1:
             parts.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
+        if (precision := precision_of(self.candidate_run)) != "fp32":
+            parts.append(precision)
         if self.distinction:
             parts.append(self.distinction)
         return ", ".join(parts)
@@ -134,6 +143,7 @@ def comparisons(store: Store, expected: Iterable[RunContent]) -> list[Comparison
     """One comparison per setting among the `expected` runs, in their order; reads only their records."""
     runs = {run["id"]: run for run in expected}
     records = {run_id: record for run_id in runs if (record := store.read(run_id)) is not None}
+    runs |= {run_id: _as_made(runs[run_id], record) for run_id, record in records.items()}
     return _RunsAndRecords(store=store, runs=runs, records=records).comparisons()
 
 
@@ -171,7 +181,7 @@ def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS) -> Finished:
             _warn(record)
         else:
             records[record.id] = record
-    contents = {run_id: record.run for run_id, record in records.items()}
+    contents = {run_id: _as_made(record.run, record) for run_id, record in records.items()}
     contents = {run["id"]: run for run in _runs_of_jobs(store, contents)} | contents
     if not any(run["role"] == "candidate" and run_id in records for run_id, run in contents.items()):
         raise ValueError(f"runs={runs}: no finished candidate yet")
@@ -269,9 +279,15 @@ class _RunsAndRecords:
                 )
             else:
                 done[run["seed"]] = record
+        planned = {run["seed"]: run.get("method_code", "") for run in runs}
         return Row(
             label=label,
             method=runs[0]["method"] if runs else BASELINE,
+            stale=tuple(
+                seed
+                for seed, record in sorted(done.items())
+                if record.method_code and planned[seed] and record.method_code != planned[seed]
+            ),
             records=dict(sorted(done.items())),
             missing=tuple(sorted(missing, key=lambda run: run.seed)),
             run=runs[0] if runs else None,
@@ -332,9 +348,19 @@ UNKNOWN_OLD_MODEL = "null"
 def _setting(run: RunContent, runs: Mapping[str, RunContent]) -> tuple[str, str]:
     """What candidates of one table have in common: their setting, and that of the old model but its seed."""
     old = runs.get(run["parents"][0]) if run["parents"] else None
-    common = [run[name] for name in ("dataset", "data", "split", "model", "recipe")]
-    of_old = old and [old[name] for name in ("split", "model", "recipe")]
+    common = [*(run[name] for name in ("dataset", "data", "split", "model", "recipe")), precision_of(run)]
+    of_old = old and [*(old[name] for name in ("split", "model", "recipe")), precision_of(old)]
     return json.dumps(common, sort_keys=True), json.dumps(of_old, sort_keys=True)
+
+
+def precision_of(run: RunContent) -> str:
+    """The precision that a run was trained in: fp32 where its content does not say."""
+    return str(run.get("precision", "fp32"))
+
+
+def _as_made(run: RunContent, record: Record) -> RunContent:
+    """A run with the precision that it was trained in, which once was not part of a run's content."""
+    return {**run, "precision": record.precision}
 
 
 def _row_key(run: RunContent) -> str:

@@ -144,7 +144,16 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
     for row in comparison.rows:
         if row.missing:
             alike.setdefault(_missing_runs(row.missing), []).append(row.label)
-    return lines + [f"{', '.join(labels)}: {what}" for what, labels in alike.items()]
+    lines += [f"{', '.join(labels)}: {what}" for what, labels in alike.items()]
+    return lines + [line for row in comparison.rows if (line := _about_code(row))]
+
+
+def _about_code(row: Row) -> str:
+    """What is to be said about the code that made a row; empty where it was one and the same."""
+    if row.stale:
+        seeds = f"seed{'s' if len(row.stale) > 1 else ''} {', '.join(map(str, row.stale))}"
+        return f"{row.label}: {seeds} made with other code of {row.method}; stale=rerun trains it again"
+    return f"{row.label}: its seeds were made with different code of {row.method}" if row.mixed_code else ""
 
 
 _BOLD = " Bold: not separated from the best of its column, among methods with all their seeds."

@@ -113,6 +113,17 @@ class Store:
         """
         return Attempt.begin(self.folder(run_id))
 
+    def withdraw(self, run_id: str) -> None:
+        """Take back a run's record: the run counts as not done. Its files stay until it is done again.
+
+        The caller holds the run's lock.
+        """
+        self.paths(run_id).record.unlink(missing_ok=True)
+
+    def paths(self, run_id: str) -> RunFolder:
+        """What lies where in a run's folder."""
+        return RunFolder(self.folder(run_id))
+
     def _folders(self) -> list[str]:
         try:
             with os.scandir(self.root) as entries:

@@ -75,6 +75,17 @@ class Record:
         return msgspec.convert(self.environment, _KnownEnvironment).class_names
 
     @property
+    def method_code(self) -> str:
+        """Digest of the code of the run's method when it was made; empty where the record does not say."""
+        return str(self.run.get("method_code", ""))
+
+    @property
+    def precision(self) -> str:
+        """What the run was trained in; older records tell it with their environment alone."""
+        made = msgspec.convert(self.environment, _KnownEnvironment).precision
+        return str(self.run.get("precision", made))
+
+    @property
     def processes(self) -> int:
         """How many processes trained the run together."""
         return msgspec.convert(self.environment, _KnownEnvironment).processes
@@ -190,6 +201,8 @@ class _KnownRun(msgspec.Struct):
     hyperparameters: dict[str, Value]
     method_version: Count
     parents: list[str]
+    precision: str = "fp32"
+    method_code: str = ""
 
 
 class _KnownEnvironment(msgspec.Struct):
@@ -197,6 +210,7 @@ class _KnownEnvironment(msgspec.Struct):
 
     processes: Count = 1
     class_names: list[str] | None = None
+    precision: str = "fp32"
 
 
 def check_run(run: RunContent) -> None:

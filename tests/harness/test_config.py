@@ -49,6 +49,17 @@ def test_torchvisions_loader_has_crops_of_its_own_and_so_runs_of_its_own():
         config.read(["dataset=imagenet", "loader=resident"])
 
 
+def test_precision_auto_is_bf16_where_jobs_get_a_gpu(monkeypatch):
+    assert config.read([]).settings[0].precision == "fp32"
+    monkeypatch.setattr(config, "has_gpus", lambda cluster: True)
+    assert config.read([]).settings[0].precision == "bf16"
+    assert config.read(["device=cpu"]).settings[0].precision == "fp32"
+    assert [setting.precision for setting in config.read(["precision=fp32,fp16"]).settings] == [
+        "fp32",
+        "fp16",
+    ]
+
+
 def test_an_encoding_that_a_dataset_cannot_have_is_refused():
     with pytest.raises(ValueError, match="write_mode=jpg: digits is stored raw"):
         config.read(["dataset=digits", "write_mode=jpg"])
@@ -117,7 +128,6 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
         (["old_data=0"], "old_data=0.0: must lie in (0, 1]"),
         (["old_classes=inf"], "old_classes=inf: expected a fraction of the classes or a count"),
         (["class_order=-1"], "class_order=-1: must be 0 or more"),
-        (["precision=fp32,bf16"], "precision=fp32,bf16: takes one value for the whole sweep"),
         (["cohort=1,4"], "cohort=1,4: takes one value for the whole sweep"),
         (["batch_size=200"], "batch_size=200: the old model is trained on about 150 images"),
         (["cohort=many"], "cohort=many: expected auto or a whole number above 0"),

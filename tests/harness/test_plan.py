@@ -83,6 +83,9 @@ def test_candidates_of_a_seed_share_their_random_numbers_and_nobody_else_does():
         (["old_classes=4"], {"old", "candidate"}),
         (["class_order=1"], {"old", "reference", "candidate"}),
         (["old_arch=resnet18"], {"old", "candidate"}),
+        (["precision=bf16"], {"old", "reference", "candidate"}),
+        (["precision=fp32"], set()),
+        (["stale=rerun"], set()),
         (["runs=elsewhere"], set()),
         (["device=cpu"], set()),
         (["cluster=inline"], set()),
@@ -104,7 +107,7 @@ def test_a_new_version_of_a_method_or_recipe_is_another_run():
 
 
 def test_a_run_comes_back_from_its_document():
-    for run in plan("methods=all", "mpt-kl.k=2", "embedding=2", "class_order=3"):
+    for run in plan("methods=all", "mpt-kl.k=2", "embedding=2", "class_order=3", "precision=bf16"):
         document = json.loads(json.dumps(run.document()))
         again = Run.from_content(document)
         assert again == run

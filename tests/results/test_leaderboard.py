@@ -159,6 +159,19 @@ def test_without_the_nfr_there_is_no_row_of_plain_models(finished_store):
     assert "lain, retrained" not in printed(finished_store, plan(), columns=("churn",))
 
 
+def test_seeds_made_with_different_code_are_told(store, command, monkeypatch):
+    for run in plan():
+        with monkeypatch.context() as patch:
+            if (run.label, run.seed) == ("mpt-kl", 1):
+                patch.setattr("harness.plan.code_digest", lambda method: "other")
+            finish(store, run)
+
+    _, out, _ = command()
+
+    assert "mpt-kl: its seeds were made with different code of mpt-kl" in out
+    assert out.count("different code") == 1
+
+
 def test_two_settings_make_two_tables(store):
     runs = [*plan(seeds=(0,)), *plan(seeds=(0,), epochs=3)]
     for run in runs:
