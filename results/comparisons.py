@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
-from common.paths import RecordsFolder, RunFolder
-from common.text import printable
-from results.columns import record_columns, run_columns, value_of
-from results.filters import Filters
-from results.store import BrokenRecord, Failure, Record, RunContent, Store
-from results.store.records import check_names, check_run
+from common.paths import RunFolder
+from results.columns import value_of
+from results.store import Failure, Record, RunContent, Store
 
 BASELINE = "none"
 """Label of No Treatment, which all methods are compared with."""
@@ -143,84 +135,15 @@ def comparisons(store: Store, expected: Iterable[RunContent]) -> list[Comparison
     """One comparison per setting among the `expected` runs, in their order; reads only their records."""
     runs = {run["id"]: run for run in expected}
     records = {run_id: record for run_id in runs if (record := store.read(run_id)) is not None}
-    runs |= {run_id: _as_made(runs[run_id], record) for run_id, record in records.items()}
+    runs |= {run_id: as_made(runs[run_id], record) for run_id, record in records.items()}
+    return comparisons_of(store, runs, records)
+
+
+def comparisons_of(
+    store: Store, runs: Mapping[str, RunContent], records: Mapping[str, Record]
+) -> list[Comparison]:
+    """One comparison per setting among the runs, in their order; runs and their records by id."""
     return _RunsAndRecords(store=store, runs=runs, records=records).comparisons()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Finished:
-    """The comparisons of a store that have results."""
-
-    store: Store
-    comparisons: tuple[Comparison, ...]
-    """With all their methods, which count in ranks."""
-    filters: Filters
-
-    def shown(self, comparison: Comparison) -> Comparison:
-        """A comparison without the rows that the filters hide."""
-        return _shown(comparison, self.filters)
-
-
-NO_FILTERS = Filters()
-
-
-def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS) -> Finished:
-    """The comparisons in a folder of records with at least one done candidate that passes the filters.
-
-    Runs of unfinished jobs are missing runs. So are broken records, which are also named on stderr.
-
-    Raises:
-        ValueError: there is nothing to show.
-    """
-    if not runs.is_dir():
-        raise ValueError(f"runs={runs}: no such folder")
-    store = Store(runs)
-    records: dict[str, Record] = {}
-    for record in store.scan():
-        if isinstance(record, BrokenRecord):
-            _warn(record)
-        else:
-            records[record.id] = record
-    contents = {run_id: _as_made(record.run, record) for run_id, record in records.items()}
-    contents = {run["id"]: run for run in _runs_of_jobs(store, contents)} | contents
-    if not any(run["role"] == "candidate" and run_id in records for run_id, run in contents.items()):
-        raise ValueError(f"runs={runs}: no finished candidate yet")
-    kept, filters = _filtered(contents, records, filters)
-    ordered = dict(sorted(kept.items(), key=lambda item: _by_name(item[1])))
-    found = [
-        comparison
-        for comparison in _RunsAndRecords(store=store, runs=ordered, records=records).comparisons()
-        if any(row.records for row in _shown(comparison, filters).candidates)
-    ]
-    if not found:
-        raise ValueError(f"runs={runs}: no finished candidate with {filters}")
-    return Finished(store=store, comparisons=tuple(found), filters=filters)
-
-
-def _shown(comparison: Comparison, filters: Filters) -> Comparison:
-    rows = [row for row in comparison.candidates if row.run and filters.shows_row(run_columns(row.run))]
-    return replace(comparison, candidates=tuple(rows))
-
-
-def _filtered(
-    contents: Mapping[str, RunContent], records: Mapping[str, Record], filters: Filters
-) -> tuple[Mapping[str, RunContent], Filters]:
-    """The runs without the candidates that the filters leave out; and the filters, by names of columns."""
-    if not filters.wanted:
-        return contents, filters
-    columns = {
-        run_id: run_columns(run, contents.get(run["parents"][0]) if run["parents"] else None)
-        | (record_columns(records[run_id]) if run_id in records else {})
-        for run_id, run in contents.items()
-        if run["role"] == "candidate"
-    }
-    filters = filters.resolved(list(columns.values()))
-    kept = {
-        run_id: run
-        for run_id, run in contents.items()
-        if run_id not in columns or filters.keeps_run(columns[run_id])
-    }
-    return kept, filters
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -358,7 +281,7 @@ def precision_of(run: RunContent) -> str:
     return str(run.get("precision", "fp32"))
 
 
-def _as_made(run: RunContent, record: Record) -> RunContent:
+def as_made(run: RunContent, record: Record) -> RunContent:
     """A run with the precision that it was trained in, which once was not part of a run's content."""
     return {**run, "precision": record.precision}
 
@@ -377,46 +300,6 @@ def _labels(rows: Mapping[str, Sequence[RunContent]]) -> dict[str, str]:
         same = sum(taken.partition(" #")[0] == label for taken in labels.values())
         labels[key] = f"{label} #{same + 1}" if same else label
     return labels
-
-
-def _by_name(run: RunContent) -> tuple[Any, ...]:
-    """No Treatment first, then labels with their numbers in order of size: k=2 before k=10."""
-    parts = re.split(r"(\d+)", run["label"])
-    label = [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
-    return run["dataset"], run["method"] != BASELINE, label
-
-
-class _Job(msgspec.Struct):
-    runs: list[dict[str, Any]]
-
-
-class _JobFile(msgspec.Struct):
-    job: _Job
-
-
-def _runs_of_jobs(store: Store, known: Mapping[str, RunContent]) -> Iterator[RunContent]:
-    """Runs of the jobs that were started in this store; damaged descriptions are named on stderr."""
-    for folder in RecordsFolder(store.root).job_folders():
-        if folder.root.name in known:  # a job of one run has its id
-            continue
-        try:
-            runs = msgspec.json.decode(folder.description.read_bytes(), type=_JobFile).job.runs
-        except (OSError, ValueError, RecursionError) as error:
-            _warn(f"{folder.description}: {error}")
-            continue
-        for run in runs:
-            try:
-                check_run(run)
-                check_names(run)
-                store.folder(run["id"])
-            except ValueError as error:
-                _warn(f"{folder.description}: {error}")
-            else:
-                yield run
-
-
-def _warn(problem: object) -> None:
-    print(f"warning: left out: {printable(str(problem))}", file=sys.stderr)
 
 
 def _model(model: Mapping[str, Any]) -> str:

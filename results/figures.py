@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from common.cli import command
 from common.text import say
 from results.analysis import intervals_are_over, mean_rates
-from results.comparisons import BASELINE, Comparison, Row, finished_comparisons
+from results.comparisons import BASELINE, Comparison, Row
 from results.figure_style import (
     Style,
     add_axes,
@@ -33,6 +33,7 @@ from results.figure_style import (
     styles_of,
 )
 from results.filters import read
+from results.finished import finished_comparisons
 from results.metrics import Pair, pair
 from results.statistics import Interval
 from results.store import Record, Store

@@ -22,16 +22,9 @@ from common.files import write_atomically
 from common.text import nearest, printable
 from results.analysis import SIGNIFICANT, Analysis, analyse
 from results.columns import KNOWN_COLUMNS
-from results.comparisons import (
-    Comparison,
-    Finished,
-    MissingRun,
-    Row,
-    Summary,
-    comparisons,
-    finished_comparisons,
-)
+from results.comparisons import Comparison, MissingRun, Row, Summary, comparisons
 from results.filters import read
+from results.finished import Finished, finished_comparisons
 from results.metrics import METRICS, Metric
 from results.per_run import Rows, as_parquet, per_run_rows
 from results.ranking import FEWEST_SEEDS, PlainDifference, Ranking

@@ -23,10 +23,11 @@ from common.text import printable, say
 from results.analysis import analyse
 from results.artifacts import Gallery, worst_flips
 from results.columns import training_seconds
-from results.comparisons import Comparison, Finished, Row, finished_comparisons
+from results.comparisons import Comparison, Row
 from results.figure_style import to_bytes
 from results.figures import FIGURES, class_names
 from results.filters import read
+from results.finished import Finished, finished_comparisons
 from results.leaderboard import table
 from results.metrics import Pair, pair
 from results.store import Record, Store

@@ -5,8 +5,8 @@ import json
 import pytest
 from pyarrow import parquet
 
-from results.comparisons import finished_comparisons
 from results.filters import Filters
+from results.finished import finished_comparisons
 from results.leaderboard import main
 from results.store import Failure
 from tests.results.store_making import diverge, finish, plan

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from results.artifacts import Gallery, worst_flips
-from results.comparisons import finished_comparisons
 from results.figures import main as draw_figures
+from results.finished import finished_comparisons
 from results.metrics import pair
 from results.report import main, report
 from results.store import Store
