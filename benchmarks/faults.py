@@ -5,8 +5,8 @@ python -m benchmarks.faults where=local minutes=30 seed=0
 python -m benchmarks.faults minutes=0                          (prints the table of all parts so far)
 
 Each round starts a sweep of the digits in a new folder of records on a small disk of its own, and disturbs it
-with a dozen or two random faults. A sweep that ends early is started again by the same command. When the faults
-are over it has to end by itself, with every record there and all numbers equal, bit for bit, to those of a sweep
+with many random faults. A sweep that ends early is started again by the same command. When the faults are
+over it has to end by itself, with every record there and all numbers equal, bit for bit, to those of a sweep
 that nobody disturbed. Where a message asks to remove a finished run whose files are damaged, that is done, as
 its reader would. Every round is added to the file of results at once, so a campaign may run in parts.
 """
