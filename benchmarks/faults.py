@@ -5,7 +5,7 @@ python -m benchmarks.faults where=local minutes=30 seed=0
 python -m benchmarks.faults minutes=0                          (prints the table of all parts so far)
 
 Each round starts a sweep of the digits in a new folder of records on a small disk of its own, and disturbs it
-with a dozen random faults. A sweep that ends early is started again by the same command. When the faults are
+with many random faults. A sweep that ends early is started again by the same command. When the faults are
 over it has to end by itself, with every record there and all numbers equal, bit for bit, to those of a sweep
 that nobody disturbed. Where a message asks to remove a finished run whose files are damaged, that is done, as
 its reader would. Every round is added to the file of results at once, so a campaign may run in parts.
@@ -44,7 +44,7 @@ SWEEP = ("methods=none,mpt-kl", "dataset=digits", "seeds=0", "epochs=20", "devic
 ON_SLURM = ("cluster=slurm", "slurm.poll_s=1", "slurm.memory_gb=3", "slurm.time=20")
 RUNS = 4
 DISK = "400m"
-QUIET_S = 420.0
+QUIET_S = 600.0
 """How long a sweep may take once the faults are over, on a busy machine."""
 WRAPPER = """#!/bin/sh
 mode=$(cat {folder}/{name}.mode 2>/dev/null)
@@ -419,7 +419,7 @@ def play_round(
     began = time.monotonic()
     sweep = Sweep(runs, work / "betons", words, environment)
     arena = Arena(sweep, disk, dice, cluster, wrappers)
-    came = _disturb(arena, SLURM if cluster is not None else LOCAL, dice.randint(10, 18))
+    came = _disturb(arena, SLURM if cluster is not None else LOCAL, dice.randint(16, 30))
     ended = _see_through(sweep, expected)
     found = numbers(runs)
     wrong = [run for run in found if found[run] != expected.get(run)]
@@ -459,9 +459,9 @@ def _disturb(arena: Arena, faults: tuple[Fault, ...], count: int) -> list[str]:
             time.sleep(0.2)
             continue
         came.append(fault.__name__)
-        time.sleep(dice.uniform(0.5, 5))
+        time.sleep(dice.uniform(0.5, 3))
         undo()
-        time.sleep(dice.uniform(0, 4))
+        time.sleep(dice.uniform(0, 1.5))
     return came
 
 
