@@ -69,22 +69,23 @@ WRITERS: dict[str, tuple[str, Callable[[pd.DataFrame, Path], object]]] = {
 }
 
 
-def measure(words: list[str]) -> tuple[float, int]:
-    """(seconds, peak bytes) of one call of the command."""
+def measure(words: list[str]) -> tuple[float, float, int]:
+    """(seconds, seconds of processor time, peak bytes) of one call of the command."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "results.compare", *words]
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    peak = 0
+    peak, processor = 0, 0.0
     while process.poll() is None:
         try:
             peak = max(peak, process.memory_info().rss)
+            processor = sum(process.cpu_times()[:2])
         except psutil.NoSuchProcess:
             break
         time.sleep(0.01)
     assert process.stderr is not None
     if complaint := process.stderr.read().decode():
         raise RuntimeError(complaint)
-    return time.perf_counter() - began, peak
+    return time.perf_counter() - began, processor, peak
 
 
 @command
@@ -102,12 +103,10 @@ def main(argv: Sequence[str]) -> int:
                 write(frame(rows, seed + 2, accuracy), path)
             words = [f"old={paths[0]}", f"new={paths[1]}"]
             for more in ([], ["max_nfr=8%", "max_class_nfr=9%", "slices=country", "max_slice_nfr=9%"]):
-                seconds, peak = min(measure([*words, *more]) for _ in range(2))
+                seconds, processor, peak = min(measure([*words, *more]) for _ in range(2))
                 what = "caps and slices" if more else "metrics"
-                print(
-                    f"{rows:>12,} rows  {name:14} {what:16} {seconds:6.1f} s  {peak / 1e9:5.2f} GB",
-                    flush=True,
-                )
+                took = f"{seconds:6.1f} s, {processor:6.1f} s of processor time, {peak / 1e9:5.2f} GB"
+                print(f"{rows:>12,} rows  {name:14} {what:16} {took}", flush=True)
     return 0
 
 
