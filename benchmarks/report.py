@@ -71,7 +71,7 @@ def _shown(value: float) -> str:
 
 
 def describe_machine() -> dict[str, object]:
-    packages = ("torch", "torchvision", "ffcv", "numba", "numpy", "opencv-python", "pillow")
+    packages = ("torch", "torchvision", "ffcv", "numba", "numpy", "scipy", "opencv-python", "pillow")
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     model = models[0] if models else platform.processor()

@@ -61,34 +61,6 @@ def binomial_interval(count: int, n: int, *, level: float = LEVEL) -> Interval:
     return Interval(count / n, low, high)
 
 
-def bootstrap_mean(values: NDArray[np.integer], *, level: float = LEVEL) -> Interval:
-    """Percentile bootstrap interval of the mean of small integers [N], without drawing a single sample.
-
-    The sum of N draws with replacement has the characteristic function of one draw to the power N, so a
-    Fourier transform gives its distribution exactly: what infinitely many resamples would converge to.
-    """
-    n = len(values)
-    lowest = int(values.min())
-    steps = np.bincount(values - lowest)
-    mean = float(values.mean())
-    if len(steps) == 1:
-        return Interval(mean, mean, mean)
-
-    # Sums further from their mean have a probability that a double cannot tell from 0, even for rare flips.
-    spread = 8 * math.sqrt(n * float(np.var(values))) + len(steps) + 32
-    length = 1 << math.ceil(math.log2(min(2 * spread, n * (len(steps) - 1)) + 1))
-    first = max(0, min(round(n * (mean - lowest)) - length // 2, n * (len(steps) - 1) + 1 - length))
-    one = np.bincount(np.arange(len(steps)) % length, weights=steps / n, minlength=length)
-    frequencies = np.fft.rfftfreq(length) * 2 * np.pi
-    of_sum = np.fft.irfft(np.fft.rfft(one) ** n * np.exp(1j * frequencies * first), length)
-    cumulative = np.cumsum(of_sum)
-    tail = (1 - level) / 2
-    # The small slack keeps rounding of the transform from moving a quantile by a whole step.
-    ends = np.searchsorted(cumulative, [tail - 1e-12, 1 - tail - 1e-12])
-    low, high = ((first + ends) / n + lowest).tolist()
-    return Interval(mean, low, high)
-
-
 def dirichlet_interval(
     counts: Sequence[int],
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],

@@ -56,6 +56,14 @@ def test_the_pareto_plot_shows_the_means_of_the_table(finished_store):
         assert any(point == pytest.approx(other) for other in shown)
 
 
+@pytest.mark.parametrize(("seeds", "over"), [((0, 1, 2), "seeds and samples"), ((0,), "test samples alone")])
+def test_intervals_say_what_they_are_over(store, seeds, over):
+    runs = plan(seeds=seeds)
+    for run in runs:
+        finish(store, run)
+    assert f"bars: 95 % intervals over {over}" in texts(pareto(store, comparison_of(store, runs)))
+
+
 def test_flips_between_classes_are_counted(finished_store):
     comparison = comparison_of(finished_store, plan())
     counts = flips_between(finished_store, comparison).axes[0].get_images()[0].get_array()

@@ -11,6 +11,7 @@ import scipy.stats
 from results.ranking import (
     between_plain_models,
     from_plain,
+    intervals_of_rows,
     minus_plain,
     rank,
     rank_means,
@@ -262,6 +263,15 @@ class TestRateIntervals:
         p = events.mean()
         assert interval.high - p == pytest.approx(1.96 * math.sqrt(p * (1 - p) / 999), rel=1e-4)
 
+    def test_of_rows_that_lack_seeds_leave_the_others_alone(self):
+        complete = intervals_of_rows({label: ROWS[label] for label in "abde"})
+        found = intervals_of_rows(ROWS | {"c": {seed: EXAMPLE[2, seed] for seed in (0, 2, 3)}, "f": {}})
+
+        assert {label: found[label] for label in "abde"} == complete
+        assert list(found) == list("abcde")
+        expected = rate_intervals(EXAMPLE[[2, 0, 1, 3, 4]][:, [0, 2, 3]])[0]
+        assert found["c"] == expected
+
 
 class TestBetweenPlainModels:
     rights = draw([0.9, 0.8, 0.85], seeds=2, samples=100)
@@ -283,11 +293,3 @@ class TestBetweenPlainModels:
 
     def test_of_one_model_says_nothing(self):
         assert between_plain_models([{0: self.rights[0, 0]}]) == []
-
-
-@pytest.mark.parametrize("methods", [2, 3, 8, 20, 60])
-@pytest.mark.parametrize("df", [2.0, 4.5, 18.0, 300.0, math.inf])
-def test_critical_values_are_those_of_the_studentized_range(methods, df):
-    expected = scipy.stats.studentized_range.ppf(0.95, methods, df) / math.sqrt(2)
-
-    assert critical_value(methods, df) == pytest.approx(expected, rel=1e-8)
