@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +61,8 @@ class Row:
     records: Mapping[int, Record]
     """Done runs, by seed."""
     missing: tuple[MissingRun, ...]
+    parents: Mapping[int, tuple[Record, ...]] = field(default_factory=dict)
+    """The old model and the references of each seed; without those seeds where one has no record."""
     stale: tuple[int, ...] = ()
     """Seeds that were made with other code of the method than the one now planned with."""
 
@@ -81,7 +83,7 @@ class Row:
 
     def summary(self, metric: str) -> Summary | None:
         """A metric over the seeds that have it; None where none has."""
-        values = [value_of(record, metric) for record in self.records.values()]
+        values = [value_of(record, metric, self.parents.get(seed)) for seed, record in self.records.items()]
         return Summary.of([value for value in values if value is not None])
 
 
@@ -130,11 +132,22 @@ class Comparison:
         return (self.old, *self.candidates)
 
 
-def value_of(record: Record, metric: str) -> float | None:
-    """A metric, or a cost that the record tells: gpu_hours, images_per_s, peak_memory_gb."""
-    if metric == "gpu_hours":
-        seconds = training_seconds(record)
-        return None if seconds is None else seconds / 3600
+def value_of(record: Record, metric: str, parents: Sequence[Record] | None = None) -> float | None:
+    """A metric, or a cost that the records tell (`results.leaderboard.COSTS`).
+
+    Args:
+        record: of the run.
+        metric: name of the metric or cost.
+        parents: the records of the models that it needed; None where they are not all there.
+    """
+    if metric == "train_hours":
+        return _hours(training_seconds(record))
+    if metric == "train_hours_alone":
+        return _hours(training_seconds_alone(record, parents))
+    if metric == "networks":
+        return record.networks
+    if metric == "gmacs":
+        return record.gmacs
     if metric == "images_per_s":
         return record.images_per_s
     if metric == "peak_memory_gb":
@@ -146,6 +159,24 @@ def training_seconds(record: Record) -> float | None:
     """Device seconds that a run took: its share, where it trained with others on one stream."""
     seconds = record.timings.get("train_share_s", record.timings.get("train_s"))
     return None if seconds is None else seconds * record.processes
+
+
+def training_seconds_alone(record: Record, parents: Sequence[Record] | None) -> float | None:
+    """Device seconds to make a run and all that it needs, as if nothing else were made.
+
+    Old records do not tell what the run would have taken alone: for them it is the share that it took.
+    """
+    if parents is None:
+        return None
+    own = record.timings.get("train_alone_s")
+    seconds = [training_seconds(record) if own is None else own * record.processes]
+    seconds += [training_seconds_alone(parent, ()) for parent in parents]
+    known = [value for value in seconds if value is not None]
+    return math.fsum(known) if len(known) == len(seconds) else None
+
+
+def _hours(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 3600
 
 
 def comparisons(store: Store, expected: Iterable[RunContent]) -> list[Comparison]:
@@ -245,8 +276,14 @@ class _RunsAndRecords:
                 if record.method_code and planned[seed] and record.method_code != planned[seed]
             ),
             records=dict(sorted(done.items())),
+            parents={run["seed"]: found for run in runs if (found := self._found(run)) is not None},
             missing=tuple(sorted(missing, key=lambda run: run.seed)),
         )
+
+    def _found(self, run: RunContent) -> tuple[Record, ...] | None:
+        """The records of a run's parents; None where one is missing."""
+        found = tuple(self.records[parent] for parent in run["parents"] if parent in self.records)
+        return found if len(found) == len(run["parents"]) else None
 
     def _missing_run(self, run: RunContent) -> MissingRun:
         """Why a run has no record: damage, its own failure, or else that of a parent."""

@@ -29,7 +29,24 @@ from results.tables import Cell, Emphasis, Table, as_csv, latex, markdown, show
 
 DEFAULT_COLUMNS = ("er_old", "er_all", "nfr", "rel_nfr")
 COSTS: dict[str, Metric] = {
-    "gpu_hours": Metric(title="GPU hours", meaning="hours of training", unit="", digits=4),
+    "train_hours_alone": Metric(
+        title="Train h alone",
+        meaning="device hours to train it with its old model and references, as if nothing else were made",
+        unit="",
+        digits=4,
+    ),
+    "train_hours": Metric(
+        title="Train h",
+        meaning="device hours of its own training here, its share where runs trained together",
+        unit="",
+        digits=4,
+    ),
+    "networks": Metric(
+        title="Networks", meaning="networks that classify a sample", better=None, unit="", digits=0
+    ),
+    "gmacs": Metric(
+        title="GMACs", meaning="1e9 multiply-adds to classify a sample", better=None, unit="", digits=4
+    ),
     "images_per_s": Metric(title="Images/s", meaning="training throughput", better="high", unit=""),
     "peak_memory_gb": Metric(title="Memory GB", meaning="peak memory", unit=""),
 }
