@@ -14,6 +14,8 @@ from harness.data import Data
 from harness.distributed import World
 from harness.evaluate import NotFinite, evaluate
 from harness.parents import Parents
+from harness.plan import Run
+from harness.resources import StepCost, gmacs, shares_alone
 from harness.trainer import Member, Trained
 from results.store import Failure, Record
 
@@ -91,13 +93,15 @@ class Publisher:
     def _write(self, member: Member, trained: Trained, *, evaluate_s: float = 0.0, **fields: Any) -> None:
         if member.attempt is None:
             return
-        compute, size = self._compute, len(self._members)
+        compute, size, image_size = self._compute, len(self._members), self._data.dataset.image_size
         how = {
             "precision": compute.precision,
             "compile": compute.compile,
             "sync_batchnorm": compute.sync_batchnorm,
             "cohort": size,
             "processes": self._world.size,
+            "networks": 1,
+            "gmacs": gmacs(member.run.model, image_size),
         }
         names = {"class_names": list(self._data.class_names)} if member.run.role == "old" else {}
         record = Record(
@@ -105,6 +109,7 @@ class Publisher:
             timings={
                 "train_s": trained.train_s,
                 "train_share_s": trained.train_s / size,
+                "train_alone_s": trained.train_s * self._share_alone(member),
                 "evaluate_s": evaluate_s,
             },
             images_per_s=trained.images_per_s,
@@ -115,3 +120,14 @@ class Publisher:
             **fields,
         )
         member.attempt.publish(record, history=member.student.history)
+
+    def _share_alone(self, member: Member) -> float:
+        """What the member's training would have taken alone, as a share of the cohort's."""
+        return shares_alone([self._step_cost(one) for one in self._members])[self._members.index(member)]
+
+    def _step_cost(self, member: Member) -> StepCost:
+        run, method = member.run, member.student.method
+        old = None
+        if method.uses_old and run.parents:
+            old = Run.from_content(self._parents.record(run.parents[0]).run).model
+        return StepCost.of(run, old, method.references, self._data.dataset.image_size)

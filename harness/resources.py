@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from common.jobs import Resources
 from harness.architectures import ARCHITECTURES
-from harness.plan import Run
+from harness.plan import Model, Run
 
 # Sustained rates that leave room for slow loading; a limit that is too long costs a place in the queue,
 # one that is too short costs the run a restart.
@@ -21,7 +22,7 @@ def estimate(runs: Sequence[Run], *, image_size: int, train_samples: int, gpu: b
     """Cores, memory and minutes for Runs that train in lockstep."""
     first = runs[0]
     architecture = ARCHITECTURES[first.model.arch]
-    forward = architecture.gflops_at(first.model.stem, image_size)
+    forward = 2 * gmacs(first.model, image_size)
     teachers = max((len(run.parents) for run in runs), default=0)
     passes = (3 * len(runs) + teachers) * first.recipe.epochs
     if architecture.backbone is not None:  # it sees every image once
@@ -34,6 +35,49 @@ def estimate(runs: Sequence[Run], *, image_size: int, train_samples: int, gpu: b
         memory_gb=round((6 if gpu else 2) + 6 * weights_gb * (len(runs) + teachers), 1),
         minutes=START_MINUTES + round(MARGIN * minutes),
     )
+
+
+def gmacs(model: Model, image_size: int) -> float:
+    """Multiply-adds of one sample's forward pass, in units of 1e9, a frozen backbone included."""
+    return ARCHITECTURES[model.arch].gflops_at(model.stem, image_size) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """The arithmetic of one sample's training step, in GMACs; the parts that depend on the method."""
+
+    student: float
+    """Forward and backward pass: three forward passes."""
+    old: float
+    """The old model's forward pass; 0 where the method does not read it."""
+    references: float
+    """The forward passes of the references that the method reads."""
+
+    @classmethod
+    def of(cls, run: Run, old: Model | None, references: int, image_size: int) -> StepCost:
+        """A step of `run`, whose method reads `old` (None: it does not) and so many references."""
+        forward = gmacs(run.model, image_size)
+        return cls(
+            student=3 * forward,
+            old=0.0 if old is None else gmacs(old, image_size),
+            references=references * forward,
+        )
+
+    @property
+    def total(self) -> float:
+        """Of a run that trains alone."""
+        return self.student + self.old + self.references
+
+
+def shares_alone(costs: Sequence[StepCost]) -> list[float]:
+    """What each run of a cohort would take alone, as a share of what the cohort takes together.
+
+    A cohort forwards each teacher once for all its runs, so the shares add up to more than 1 where runs have
+    teachers in common. Loading images is not counted.
+    """
+    together = sum(cost.student for cost in costs)
+    together += max(cost.old for cost in costs) + max(cost.references for cost in costs)
+    return [cost.total / together for cost in costs]
 
 
 def cohort_size(run: Run, *, image_size: int, gpu: bool) -> int:

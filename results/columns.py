@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.metrics import METRICS, Metric
 from results.store import Record, RunContent
 
 COSTS: dict[str, Metric] = {
-    "gpu_hours": Metric(title="GPU hours", meaning="hours of training", unit="", digits=4),
+    "train_hours_alone": Metric(
+        title="Train h alone",
+        meaning="device hours to train it with its old model and references, as if nothing else were made",
+        unit="",
+        digits=4,
+    ),
+    "train_hours": Metric(
+        title="Train h",
+        meaning="device hours of its own training here, its share where runs trained together",
+        unit="",
+        digits=4,
+    ),
+    "networks": Metric(
+        title="Networks", meaning="networks that classify a sample", better=None, unit="", digits=0
+    ),
+    "gmacs": Metric(
+        title="GMACs", meaning="1e9 multiply-adds to classify a sample", better=None, unit="", digits=4
+    ),
     "images_per_s": Metric(title="Images/s", meaning="training throughput", better="high", unit=""),
     "peak_memory_gb": Metric(title="Memory GB", meaning="peak memory", unit=""),
 }
@@ -22,22 +40,51 @@ OLD = "old."
 _RENAMED = {("recipe", "version"): "recipe_version"}
 
 
-def value_of(record: Record, column: str) -> float | None:
-    """A metric, or a cost that the record tells: gpu_hours, images_per_s, peak_memory_gb."""
-    if column == "gpu_hours":
-        seconds = training_seconds(record)
-        return None if seconds is None else seconds / 3600
-    if column == "images_per_s":
+def value_of(record: Record, metric: str, parents: Sequence[Record] | None = None) -> float | None:
+    """A metric, or a cost that the records tell (`COSTS`).
+
+    Args:
+        record: of the run.
+        metric: name of the metric or cost.
+        parents: the records of the models that it needed; None where they are not all there.
+    """
+    if metric == "train_hours":
+        return _hours(training_seconds(record))
+    if metric == "train_hours_alone":
+        return _hours(training_seconds_alone(record, parents))
+    if metric == "networks":
+        return record.networks
+    if metric == "gmacs":
+        return record.gmacs
+    if metric == "images_per_s":
         return record.images_per_s
-    if column == "peak_memory_gb":
+    if metric == "peak_memory_gb":
         return None if record.peak_memory_bytes is None else record.peak_memory_bytes / 1e9
-    return record.metrics.get(column)
+    return record.metrics.get(metric)
 
 
 def training_seconds(record: Record) -> float | None:
     """Device seconds that a run took: its share, where it trained with others on one stream."""
     seconds = record.timings.get("train_share_s", record.timings.get("train_s"))
     return None if seconds is None else seconds * record.processes
+
+
+def training_seconds_alone(record: Record, parents: Sequence[Record] | None) -> float | None:
+    """Device seconds to make a run and all that it needs, as if nothing else were made.
+
+    Old records do not tell what the run would have taken alone: for them it is the share that it took.
+    """
+    if parents is None:
+        return None
+    own = record.timings.get("train_alone_s")
+    seconds = [training_seconds(record) if own is None else own * record.processes]
+    seconds += [training_seconds_alone(parent, ()) for parent in parents]
+    known = [value for value in seconds if value is not None]
+    return math.fsum(known) if len(known) == len(seconds) else None
+
+
+def _hours(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 3600
 
 
 def run_columns(run: RunContent, old: RunContent | None = None) -> dict[str, Any]:

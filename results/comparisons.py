@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -62,6 +62,8 @@ class Row:
     missing: tuple[MissingRun, ...]
     run: RunContent | None
     """Content of one of its runs; None for an old model that is not known."""
+    parents: Mapping[int, tuple[Record, ...]] = field(default_factory=dict)
+    """The old model and the references of each seed; without those seeds where one has no record."""
     stale: tuple[int, ...] = ()
     """Seeds that were made with other code of the method than the one now planned with."""
 
@@ -82,7 +84,7 @@ class Row:
 
     def summary(self, metric: str) -> Summary | None:
         """A metric over the seeds that have it; None where none has."""
-        values = [value_of(record, metric) for record in self.records.values()]
+        values = [value_of(record, metric, self.parents.get(seed)) for seed, record in self.records.items()]
         return Summary.of([value for value in values if value is not None])
 
 
@@ -212,9 +214,15 @@ class _RunsAndRecords:
                 if record.method_code and planned[seed] and record.method_code != planned[seed]
             ),
             records=dict(sorted(done.items())),
+            parents={run["seed"]: found for run in runs if (found := self._found(run)) is not None},
             missing=tuple(sorted(missing, key=lambda run: run.seed)),
             run=runs[0] if runs else None,
         )
+
+    def _found(self, run: RunContent) -> tuple[Record, ...] | None:
+        """The records of a run's parents; None where one is missing."""
+        found = tuple(self.records[parent] for parent in run["parents"] if parent in self.records)
+        return found if len(found) == len(run["parents"]) else None
 
     def _missing_run(self, run: RunContent) -> MissingRun:
         """Why a run has no record: damage, its own failure, or else that of a parent."""

@@ -70,6 +70,16 @@ class Record:
         return str(self.run["id"])
 
     @property
+    def networks(self) -> int | None:
+        """How many networks classify a sample; None where the record does not say."""
+        return msgspec.convert(self.environment, _KnownEnvironment).networks
+
+    @property
+    def gmacs(self) -> float | None:
+        """Multiply-adds to classify a sample, in units of 1e9; None where the record does not say."""
+        return msgspec.convert(self.environment, _KnownEnvironment).gmacs
+
+    @property
     def class_names(self) -> list[str] | None:
         """Names of the classes, by position in the class order; None where the record has none."""
         return msgspec.convert(self.environment, _KnownEnvironment).class_names
@@ -210,6 +220,8 @@ class _KnownEnvironment(msgspec.Struct):
 
     processes: Count = 1
     class_names: list[str] | None = None
+    networks: Count | None = None
+    gmacs: float | None = None
     precision: str = "fp32"
 
 

@@ -71,6 +71,17 @@ def test_a_job_leaves_a_record_with_predictions_weights_and_history(bench):
     assert not checkpoint.load(bench.store.folder(record.id))
 
 
+def test_a_record_tells_what_training_and_inference_cost(bench):
+    records = bench.run("methods=none,mpt-kl", "seeds=0", "epochs=1")
+    none, mpt = (records[method, 0] for method in ("none", "mpt-kl"))
+
+    took = mpt.timings["train_s"]  # together: two students, one old model and one reference
+    assert mpt.timings["train_share_s"] == took / 2
+    assert none.timings["train_alone_s"] == pytest.approx(none.timings["train_s"] * 3 / 8)
+    assert mpt.timings["train_alone_s"] == pytest.approx(took * 5 / 8)
+    assert (mpt.networks, mpt.gmacs) == (1, pytest.approx(0.0008))
+
+
 def test_the_old_model_is_tested_on_old_classes_and_the_others_on_all(bench):
     bench.run(*WORDS)
 

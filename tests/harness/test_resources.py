@@ -79,3 +79,27 @@ def test_on_a_gpu_a_cohort_is_as_large_as_its_memory_holds():
     assert small == 16
     assert 1 <= large < 16
     assert cohort("dataset=imagenet", "methods=none", "batch_size=4096", image_size=224) == 1
+
+
+def test_what_a_run_of_a_cohort_takes_alone_counts_its_own_teachers():
+    (none,) = runs("dataset=digits", "methods=none")
+    small, large = none.model, runs("dataset=cifar100", "methods=none")[0].model
+    ratio = resources.gmacs(large, 8) / resources.gmacs(small, 8)
+    costs = [
+        resources.StepCost.of(none, old, references, image_size=8)
+        for old, references in ((None, 0), (small, 1), (large, 8))
+    ]
+
+    assert resources.shares_alone(costs[:1]) == [1.0]
+    assert resources.shares_alone(costs[:2]) == pytest.approx([3 / 8, 5 / 8])
+    together = 9 + ratio + 8
+    assert resources.shares_alone(costs) == pytest.approx(
+        [3 / together, 5 / together, (11 + ratio) / together]
+    )
+
+
+def test_gmacs_are_multiply_adds_at_the_images_size():
+    model = runs("dataset=cifar100", "methods=none", "arch=resnet18")[0].model
+
+    assert resources.gmacs(model, 224) == pytest.approx(1.814, rel=0.01)
+    assert resources.gmacs(model, 112) == pytest.approx(1.814 / 4, rel=0.01)

@@ -109,7 +109,7 @@ def test_a_row_per_run_tells_everything_about_it(per_run):
         assert row["old_classes"] == str(run["split"]["old_classes"])
         for name, value in record.metrics.items():
             assert float(row[name]) == value
-        assert row["gpu_hours"] == "0.01"
+        assert row["train_hours"] == "0.01"
     assert len(rows) == len(done) + 2
 
 

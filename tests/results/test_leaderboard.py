@@ -1,12 +1,14 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from results.finished import finished_comparisons
 from results.leaderboard import main, tables
 from results.store import Failure, Store
 from results.tables import show
@@ -157,6 +159,44 @@ def test_tables_that_would_look_the_same_say_what_tells_them_apart(store):
 
 def test_without_the_nfr_there_is_no_row_of_plain_models(finished_store):
     assert "lain, retrained" not in printed(finished_store, plan(), columns=("churn",))
+
+
+def test_costs_count_what_a_method_needs_and_its_own_share(store):
+    runs = plan(methods=("none", "mpt-kl"), seeds=(0,), references=2)
+    for run in runs:
+        run = replace(run, parents=run.parents[:1]) if run.method == "none" else run
+        finish(store, run)
+    seconds = {"old": 36.0, "reference 0": 72.0, "reference 1": 108.0, "none": 180.0, "mpt-kl": 180.0}
+    for record in list(store.records()):
+        alone = {"none": 120.0, "mpt-kl": 252.0}.get(record.run["label"])
+        timings = {"train_s": 2 * seconds[record.run["label"]], "train_share_s": seconds[record.run["label"]]}
+        timings |= {} if alone is None else {"train_alone_s": alone}
+        environment = {"processes": 2, "networks": 1, "gmacs": 1.8}
+        edited = replace(record, timings=timings, environment=environment)
+        (store.folder(record.id) / "record.json").write_bytes(edited.to_bytes())
+
+    (comparison,) = finished_comparisons(store.root).comparisons
+    costs = {
+        row.label: [
+            row.summary(name).mean for name in ("train_hours_alone", "train_hours", "networks", "gmacs")
+        ]
+        for row in comparison.rows
+    }
+
+    assert costs == {
+        "old model": [pytest.approx(2 * 36 / 3600), pytest.approx(2 * 36 / 3600), 1, 1.8],
+        "none": [pytest.approx(2 * (120 + 36) / 3600), pytest.approx(2 * 180 / 3600), 1, 1.8],
+        "mpt-kl": [pytest.approx(2 * (252 + 36 + 72 + 108) / 3600), pytest.approx(2 * 180 / 3600), 1, 1.8],
+    }
+
+
+def test_records_that_do_not_tell_what_a_run_takes_alone_count_its_share(finished_store):
+    (comparison,) = finished_comparisons(finished_store.root).comparisons
+    row = comparison.candidates[0]
+
+    assert row.summary("train_hours_alone").mean == pytest.approx(4 * 36 / 3600)
+    assert row.summary("train_hours").mean == pytest.approx(36 / 3600)
+    assert row.summary("networks") is None
 
 
 def test_seeds_made_with_different_code_are_told(store, command, monkeypatch):
