@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.paths import RecordsFolder
+from harness.tracking import Kind
 from loaders.datasets import Loader, WriteMode
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -112,8 +113,14 @@ class Runtime:
     checkpoint_s: float = 10.0
     """Seconds of training between checkpoints, which are written at the end of an epoch."""
 
+    track: Kind = "none"
+    """Where curves go besides the records: to TensorBoard, MLflow or Weights & Biases."""
+    evaluate_every: int | None = None
+    """Test after every so many epochs and after the last: error rates and NFR by epoch, in the history."""
+
     def __post_init__(self) -> None:
         _require_positive("workers", self.workers)
+        _require_positive("evaluate_every", self.evaluate_every)
         if not self.checkpoint_s >= 0:
             raise ValueError(f"checkpoint_s={self.checkpoint_s:g}: must be 0 or more")
         refuse_repeats("plugins", self.plugins)

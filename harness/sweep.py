@@ -18,7 +18,7 @@ from common import cli
 from common.extras import require_train
 from common.jobs import Resources
 from common.paths import RecordsFolder
-from harness import config, jobfile, resources
+from harness import config, jobfile, resources, tracking
 from harness.architectures import ARCHITECTURES
 from harness.config import Sweep
 from harness.dispatch.dispatcher import dispatch
@@ -59,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
     interrupted = False
     if jobs:
         require_train()
+        tracking.require(runtime.track)
         _require_data(sweep.settings, runtime)
         _require_writable(runtime.runs)
         withdraw([run for run in runs if run.id in records.keys() - done], store)
