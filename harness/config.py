@@ -299,6 +299,7 @@ def _variants(method: str, dataset: Dataset, changes: Mapping[str, list[Any]]) -
     names = {field.name.rstrip("_"): field.name for field in fields(cls)}
     brought = {k: v for k, v in dataset.hyperparameters.items() if k in names}
     defaults = {**brought, **entry.defaults}
+    compared = {names[name] for name, asked in changes.items() if len(asked) > 1}
     for combination in itertools.product(*changes.values()):
         changed = {names[name]: value for name, value in zip(changes, combination, strict=True)}
         try:
@@ -310,7 +311,11 @@ def _variants(method: str, dataset: Dataset, changes: Mapping[str, list[Any]]) -
         yield Variant(
             method=method,
             hyperparameters=tuple(sorted(values.items())),
-            shown=tuple((name, value) for name, value in values.items() if value != getattr(plain, name)),
+            shown=tuple(
+                (name, value)
+                for name, value in values.items()
+                if value != getattr(plain, name) or name in compared
+            ),
             references=made.references,
             version=cls.version,
         )
