@@ -177,8 +177,9 @@ def describe(sweep: Sweep, runs: Sequence[Run], jobs: Sequence[Job], store: Stor
         seconds = 60 * sum(resources.training_minutes(job.resources) for job in jobs)
         megabytes = sum(ARCHITECTURES[run.model.arch].megabytes for job in jobs for run in job.runs)
         device = "GPU" if sweep.gpu else "CPU core"
+        needed = duration(seconds) if seconds else "under a minute"
         lines.append(
-            f"estimate: {duration(seconds)} of training on one {device}; {megabytes:,.0f} MB of weights, "
+            f"estimate: {needed} of training on one {device}; {megabytes:,.0f} MB of weights, "
             "and up to four times that for checkpoints meanwhile"
         )
     return lines

@@ -118,6 +118,11 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
     ("words", "message"),
     [
         (["metods=none"], "unknown setting 'metods' (did you mean 'methods'?)"),
+        (["schedule=step"], "unknown setting 'schedule' (try --help)"),
+        (
+            ["methods=none", "k=1"],
+            "k=1: not a setting of methods=none (mpt-kl, mpt-lm, mpt-nodistill have it)",
+        ),
         (["methods=mpt"], "unknown method 'mpt' (did you mean 'mpt-lm'?)"),
         (["methods=none,none"], "methods: none is given twice"),
         (["dataset=digit"], "unknown dataset 'digit' (did you mean 'digits'?)"),

@@ -226,6 +226,12 @@ def test_a_truncated_beton_is_named_with_the_way_out(tmp_path, betons, capfd):
 
 def test_help_lists_what_there_is(capsys):
     assert main("--help") == 0
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) < 60
+    assert {"methods=all", "epochs=", "track=none", "mpt-kl-nobias", "imagenet"} <= set(
+        re.split(r"[\s,]+", short)
+    )
+    assert main("--help", "all") == 0
     shown = capsys.readouterr().out
     for expected in (
         "methods=all",
