@@ -165,6 +165,35 @@ def print_help(
         console.print(table)
 
 
+def print_outline(
+    cls: type[Any], *, prog: str, description: str, sections: Mapping[str, str], more: str
+) -> None:
+    """A help text for one screen: what the settings of `cls` mean, those of its sections by name alone.
+
+    Args:
+        cls: the settings.
+        prog: the command.
+        description: what it does.
+        sections: further lines by title.
+        more: the words that print everything.
+    """
+    console = Console(highlight=False)
+    console.print(Text(f"usage: {_as_called(prog)} key=value ...", style="bold"))
+    console.print(Text(f"\n{description.strip()}"))
+    hints = get_type_hints(cls)
+    nested = [hints[field.name] for field in fields(cls) if is_dataclass(hints[field.name])]
+    by_name = {_title(section): " ".join(name for name, _ in _rows(section)) for section in nested}
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(style="cyan")
+    table.add_column(overflow="fold")
+    for name, text in _rows(cls):
+        table.add_row(Text(name), Text(" ".join(text.split())))
+    for title, text in (by_name | {**sections}).items():
+        table.add_row(Text(title.partition(":")[0]), Text(text))
+    console.print(table)
+    console.print(Text(f"{_as_called(prog)} {more}: what each of these means, and their defaults"))
+
+
 class Command(Protocol):
     """A command's `main`: takes the words, or those of the command line, and returns the exit code."""
 

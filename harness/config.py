@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -159,9 +160,10 @@ def read_hyperparameters(given: Mapping[str, str], methods: Sequence[str]) -> di
         owners = [method] if dot else [m for m in methods if _is_free(m, name)]
         if dot and method not in methods:
             raise ValueError(f"{key}={text}: {method} is not among methods={','.join(methods)}")
-        if not owners or name not in hyperparameters(owners[0]):
-            known = hyperparameters(method) if dot else _all_names(methods)
-            raise ValueError(f"unknown setting '{key}'{nearest(name, known)}")
+        if dot and name not in hyperparameters(method):
+            raise ValueError(f"unknown setting '{key}'{nearest(name, hyperparameters(method))}")
+        if not owners:
+            raise ValueError(_nobody_has(name, text, methods))
         for owner in owners:
             values = [_typed(owner, key, name, value) for value in text.split(",")]
             refuse_repeats(key, values)
@@ -238,21 +240,39 @@ def encoding(config: SweepConfig) -> Encoding:
 
 
 def print_help(argv: Sequence[str]) -> None:
-    """`--help`: every setting, and what the registries hold, those of `plugins=` included.
+    """`--help`: the settings by name; `--help all`: what each means, and what the registries hold.
+
+    Both know the entries of `plugins=`.
 
     Raises:
         ValueError: a plugin that cannot be imported.
     """
-    load_plugins(cli.split(word for word in argv if word not in cli.HELP_WORDS))
+    load_plugins(cli.split(word for word in argv if word not in {*cli.HELP_WORDS, "all"}))
+    prog = "python -m harness.sweep"
+    about = (
+        "Train the old model, the references and every method's candidate, and print how often each "
+        "candidate errs and how many of the old model's right answers it loses.\n"
+        "For instance: methods=all dataset=digits | methods=none,mpt-kl k=0,2,4 seeds=0,1 | plan=true"
+    )
+    if "all" not in argv:
+        names: dict[str, Iterable[str]] = {
+            "Methods": METHODS,
+            "Datasets": DATASETS,
+            "Experiments": experiments.EXPERIMENTS,
+        }
+        cli.print_outline(
+            SweepConfig,
+            prog=prog,
+            description=about,
+            sections={title: ", ".join(registry) for title, registry in names.items()},
+            more="--help all",
+        )
+        return
     own = {name: entry for name, entry in ARCHITECTURES.items() if name not in FURTHER_TORCHVISION}
     cli.print_help(
         SweepConfig,
-        prog="python -m harness.sweep",
-        description=(
-            "Train the old model, the references and every method's candidate, and print how often each "
-            "candidate errs and how many of the old model's right answers it loses.\n"
-            "For instance: methods=all dataset=digits | methods=none,mpt-kl k=0,2,4 seeds=0,1 | plan=true"
-        ),
+        prog=prog,
+        description=about,
         sections=[
             ("Methods", [(name, entry.summary) for name, entry in METHODS.items()]),
             ("Experiments", [(name, _experiment_text(name)) for name in experiments.EXPERIMENTS]),
@@ -299,6 +319,7 @@ def _variants(method: str, dataset: Dataset, changes: Mapping[str, list[Any]]) -
     names = {field.name.rstrip("_"): field.name for field in fields(cls)}
     brought = {k: v for k, v in dataset.hyperparameters.items() if k in names}
     defaults = {**brought, **entry.defaults}
+    compared = {names[name] for name, asked in changes.items() if len(asked) > 1}
     for combination in itertools.product(*changes.values()):
         changed = {names[name]: value for name, value in zip(changes, combination, strict=True)}
         try:
@@ -310,7 +331,11 @@ def _variants(method: str, dataset: Dataset, changes: Mapping[str, list[Any]]) -
         yield Variant(
             method=method,
             hyperparameters=tuple(sorted(values.items())),
-            shown=tuple((name, value) for name, value in values.items() if value != getattr(plain, name)),
+            shown=tuple(
+                (name, value)
+                for name, value in values.items()
+                if value != getattr(plain, name) or name in compared
+            ),
             references=made.references,
             version=cls.version,
         )
@@ -391,7 +416,11 @@ def _is_free(method: str, name: str) -> bool:
     return name in hyperparameters(method) and name not in fixed
 
 
-def _all_names(methods: Iterable[str]) -> list[str]:
-    return list(cli.settings(SweepConfig)) + [
-        f"{method}.{name}" for method in methods for name in hyperparameters(method)
-    ]
+def _nobody_has(name: str, text: str, methods: Sequence[str]) -> str:
+    """Why a word that none of the chosen methods understands is refused."""
+    if others := [method for method in METHODS.builtin if _is_free(method, name)]:
+        return f"{name}={text}: not a setting of methods={','.join(methods)} ({', '.join(others)} have it)"
+    known = {*cli.settings(SweepConfig), *(other for method in methods for other in hyperparameters(method))}
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    hint = f"did you mean '{close[0]}'?" if close else "try --help"
+    return f"unknown setting '{name}' ({hint})"

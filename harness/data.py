@@ -92,6 +92,7 @@ def open_data(
     _require_unchanged(run, dataset, runtime, encoding, world)
     report = _reporter(progress, check)
     betons = {part: _beton(run, part, dataset, runtime, encoding, report) for part in PART_FOLDERS}
+    progress.say(state="starting", message="")  # no longer building
     names = betons["test"].manifest.classes
     ranks = class_ranks(len(names), run.split.class_order)
     pretrained = ARCHITECTURES[run.model.arch].backbone is not None

@@ -46,25 +46,45 @@ def evaluate(
     Raises:
         NotFinite: some of its logits are not finite.
     """
-    logits, targets, indices = predict(network, data.test, data.normalise, compute, world)
-    if not logits.isfinite().all():
-        raise NotFinite("the logits of test images are not finite after training")
-    predictions = Predictions.from_logits(
-        index=indices.numpy(), target=targets.numpy(), logits=logits.numpy()
-    )
+    predictions = _predictions(network, data, compute, world)
     files = {"predictions.npz": predictions.to_bytes(), "weights.pt": _bytes(network.state_dict())}
     if run.model.embedding == 2:
         files["embeddings.npz"] = _embeddings(run, network, data, compute, predictions, world).to_bytes()
+    found = _metrics(run, predictions, old)
     if old is None:
-        return Evaluation(
-            metrics=metrics.alone(predictions, on="old" if run.role == "old" else "all"), files=files
-        )
+        return Evaluation(metrics=found, files=files)
     flips = worst_flips(old, predictions)
     kept = np.unique(np.concatenate([flips.negative, flips.positive]))
     files["gallery.npz"] = Gallery(index=kept, images=data.thumbnails(kept)).to_bytes()
-    return Evaluation(
-        metrics=metrics.compare(old, predictions, old_classes=run.split.old_classes), files=files
-    )
+    return Evaluation(metrics=found, files=files)
+
+
+def current_metrics(
+    run: Run,
+    network: nn.Module,
+    data: Data,
+    compute: ComputeConfig,
+    old: Predictions | None,
+    world: World = ALONE,
+) -> Mapping[str, float]:
+    """The metrics alone, during training: none of a network whose logits are not finite."""
+    try:
+        return _metrics(run, _predictions(network, data, compute, world), old)
+    except NotFinite:
+        return {}
+
+
+def _predictions(network: nn.Module, data: Data, compute: ComputeConfig, world: World) -> Predictions:
+    logits, targets, indices = predict(network, data.test, data.normalise, compute, world)
+    if not logits.isfinite().all():
+        raise NotFinite("the logits of test images are not finite after training")
+    return Predictions.from_logits(index=indices.numpy(), target=targets.numpy(), logits=logits.numpy())
+
+
+def _metrics(run: Run, predictions: Predictions, old: Predictions | None) -> Mapping[str, float]:
+    if old is None:
+        return metrics.alone(predictions, on="old" if run.role == "old" else "all")
+    return metrics.compare(old, predictions, old_classes=run.split.old_classes)
 
 
 def _embeddings(

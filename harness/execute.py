@@ -21,6 +21,7 @@ from common.progress import ProgressWriter
 from common.signals import JOB, Stopped, StopSignals
 from harness import checkpoint, jobfile, models
 from harness.compute import ComputeConfig, set_up
+from harness.curves import Curves
 from harness.data import open_data
 from harness.distributed import World, joined
 from harness.engine import Cohort, Student, Teachers
@@ -176,6 +177,8 @@ class _JobRunner:
             position=start.position,
             rank=world.rank,
         )
+        publisher = Publisher(members, data, compute, self._parents, world, log=self._log)
+        curves = Curves(members, self._runtime, publisher.current_metrics, start=start.position.epoch)
         trainer = Trainer(
             members,
             cohort,
@@ -184,10 +187,11 @@ class _JobRunner:
             checkpoint_s=self._runtime.checkpoint_s,
             progress=self._progress,
             world=world,
+            after_epoch=curves.after_epoch,
         )
-        publisher = Publisher(members, data, compute, self._parents, world, log=self._log)
-        if not trainer.train(stop, publisher.publish_out):
-            return False
+        with contextlib.closing(curves):
+            if not trainer.train(stop, publisher.publish_out):
+                return False
         self._progress.say(state="evaluating", message="")
         publisher.publish(trainer.trained)
         if failed := [member for member in members if member.student.failure]:

@@ -256,6 +256,8 @@ class Job:
     runs: tuple[Run, ...]
     after: tuple[str, ...]
     resources: Resources
+    distinction: str = ""
+    """What tells it from other jobs of its sweep that have the same title."""
 
     def __post_init__(self) -> None:
         assert len({run.stream for run in self.runs}) == 1, "runs of a job share one stream of batches"
@@ -271,10 +273,10 @@ class Job:
 
     @property
     def title(self) -> str:
-        """Short name for people: `old s0`, `reference 3 s1`, `8 candidates s2`."""
+        """Short name for people: `old s0`, `reference 3 s1`, `8 candidates s2`, `old s0, epochs=5`."""
         first = self.runs[0]
         what = first.label if len(self.runs) == 1 else f"{len(self.runs)} candidates"
-        return f"{what} s{first.seed}"
+        return f"{what} s{first.seed}" + (f", {self.distinction}" if self.distinction else "")
 
     @property
     def ref(self) -> JobRef:
@@ -287,6 +289,7 @@ class Job:
         return {
             "id": self.id,
             "title": self.title,
+            "distinction": self.distinction,
             "runs": [run.document() for run in self.runs],
             "after": list(self.after),
             "resources": asdict(self.resources),
@@ -299,6 +302,7 @@ class Job:
             runs=tuple(Run.from_content(run) for run in document["runs"]),
             after=tuple(document["after"]),
             resources=Resources(**document["resources"]),
+            distinction=document.get("distinction", ""),
         )
 
 
@@ -337,3 +341,33 @@ def _chunks(members: list[Run], size: int) -> Iterable[list[Run]]:
     parts = -(-len(members) // size)
     bounds = [len(members) * i // parts for i in range(parts + 1)]
     return [members[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def told_apart(jobs: Sequence[Job]) -> tuple[Job, ...]:
+    """The same jobs; those of the same title get what differs between them into it."""
+    known = {run.id: run for job in jobs for run in job.runs}
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for job in jobs:
+        alike.setdefault(job.title, []).append(_settings_of(job.runs[0], known))
+    return tuple(
+        replace(job, distinction=_distinction(_settings_of(job.runs[0], known), alike[job.title]))
+        for job in jobs
+    )
+
+
+def _settings_of(run: Run, known: Mapping[str, Run]) -> dict[str, Any]:
+    """What a run was asked for, by the names of the command line; of a candidate its old model's too."""
+    old = known.get(run.parents[0]) if run.parents else None
+    of_old = {} if old is None else {**asdict(old.split), "old_arch": old.model.label}
+    model = {"arch": run.model.label, "weights": run.model.weights}
+    recipe = {name: value for name, value in asdict(run.recipe).items() if name != "version"}
+    rest = {"precision": run.precision, "images": run.data}
+    return {"dataset": run.dataset, **model, **asdict(run.split), **of_old, **recipe, **rest}
+
+
+def _distinction(own: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> str:
+    names = [name for name in own if any(own[name] != other.get(name) for other in alike)]
+    if "dataset" in names:  # other images, and most often another recipe: the name says it all
+        same = [other for other in alike if other["dataset"] == own["dataset"]]
+        names = ["dataset", *(n for n in own if any(own[n] != other.get(n) for other in same))]
+    return " ".join(f"{n}={own[n]:g}" if isinstance(own[n], float) else f"{n}={own[n]}" for n in names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from harness import checkpoint, environment
 from harness.compute import ComputeConfig
 from harness.data import Data
 from harness.distributed import World
-from harness.evaluate import NotFinite, evaluate
+from harness.evaluate import NotFinite, current_metrics, evaluate
 from harness.parents import Parents
 from harness.plan import Run
 from harness.resources import StepCost, gmacs, shares_alone
 from harness.trainer import Member, Trained
+from results.predictions import Predictions
 from results.store import Failure, Record
 
 
@@ -47,6 +48,14 @@ class Publisher:
             if member.student.trains:
                 self._evaluate(member, trained)
 
+    def current_metrics(self, member: Member) -> Mapping[str, float]:
+        """The test metrics of a member as it is now; all processes take part."""
+        self._world.align(member.student.network)
+        old = self._old_predictions(member.run)
+        return current_metrics(
+            member.run, member.student.network, self._data, self._compute, old, self._world
+        )
+
     def publish_out(self, member: Member, trained: Trained) -> None:
         """Write the record of a member that has just diverged, or why it has failed.
 
@@ -69,7 +78,7 @@ class Publisher:
     def _evaluate(self, member: Member, trained: Trained) -> None:
         began = time.monotonic()
         run, network = member.run, member.student.network
-        old = self._parents.predictions(run.parents[0]) if run.role == "candidate" else None
+        old = self._old_predictions(run)
         self._world.align(network)
         try:
             evaluation = evaluate(run, network, self._data, self._compute, old, self._world)
@@ -120,6 +129,9 @@ class Publisher:
             **fields,
         )
         member.attempt.publish(record, history=member.student.history)
+
+    def _old_predictions(self, run: Run) -> Predictions | None:
+        return self._parents.predictions(run.parents[0]) if run.role == "candidate" else None
 
     def _share_alone(self, member: Member) -> float:
         """What the member's training would have taken alone, as a share of the cohort's."""

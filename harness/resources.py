@@ -37,6 +37,11 @@ def estimate(runs: Sequence[Run], *, image_size: int, train_samples: int, gpu: b
     )
 
 
+def training_minutes(needs: Resources) -> float:
+    """The expected minutes of training in an estimate, without its margins."""
+    return (needs.minutes - START_MINUTES) / MARGIN
+
+
 def gmacs(model: Model, image_size: int) -> float:
     """Multiply-adds of one sample's forward pass, in units of 1e9, a frozen backbone included."""
     return ARCHITECTURES[model.arch].gflops_at(model.stem, image_size) / 2

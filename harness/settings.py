@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.paths import RecordsFolder
+from harness.tracking import Kind
 from loaders.datasets import Loader, WriteMode
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -49,7 +50,7 @@ class TrainingConfig:
     """Training: networks and recipe; an empty default means that dataset and architecture bring theirs."""
 
     arch: str | None = None
-    """Architecture of references and candidates; timm:NAME takes one of timm's."""
+    """Architecture of references and candidates; timm:NAME takes one of timm's (default: the dataset's)."""
     old_arch: str | None = None
     """Architecture of the old model (default: the same as arch)."""
     stem: str | None = None
@@ -57,13 +58,13 @@ class TrainingConfig:
     embedding: int | None = None
     """Width of a linear layer before the classifier (default: none; 128 for residual nets on imagenet)."""
     epochs: int | None = None
-    """Passes over the training images."""
+    """Passes over the training images (default: the dataset's; digits 30, CIFAR 100, ImageNet 90)."""
     batch_size: int | None = None
-    """Images per step."""
+    """Images per step (default: the dataset's; 50 for digits, 128 for the others)."""
     lr: float | None = None
-    """Learning rate at the start."""
+    """Learning rate at the start (default: the dataset's, 0.1 for residual nets)."""
     weight_decay: float | None = None
-    """L2 penalty on every weight."""
+    """L2 penalty on every weight (default: the dataset's)."""
     precision: Literal["auto", Precision] = "auto"
     """Of forward and backward passes (losses are fp32); auto is bf16 where jobs get a GPU, else fp32.
     Models of different precision are different runs, in tables of their own."""
@@ -112,8 +113,14 @@ class Runtime:
     checkpoint_s: float = 10.0
     """Seconds of training between checkpoints, which are written at the end of an epoch."""
 
+    track: Kind = "none"
+    """Where curves go besides the records: to TensorBoard, MLflow or Weights & Biases."""
+    evaluate_every: int | None = None
+    """Test after every so many epochs and after the last: error rates and NFR by epoch, in the history."""
+
     def __post_init__(self) -> None:
         _require_positive("workers", self.workers)
+        _require_positive("evaluate_every", self.evaluate_every)
         if not self.checkpoint_s >= 0:
             raise ValueError(f"checkpoint_s={self.checkpoint_s:g}: must be 0 or more")
         refuse_repeats("plugins", self.plugins)

@@ -17,13 +17,15 @@ from rich.text import Text
 from common import cli
 from common.extras import require_train
 from common.jobs import Resources
+from common.jobtable import duration
 from common.paths import RecordsFolder
-from harness import config, jobfile, resources
+from common.text import printable
+from harness import config, jobfile, resources, tracking
 from harness.architectures import ARCHITECTURES
 from harness.config import Sweep
 from harness.dispatch.dispatcher import dispatch
 from harness.experiments import find
-from harness.plan import Job, Role, Run, Setting, expand, group
+from harness.plan import Job, Role, Run, Setting, expand, group, told_apart
 from harness.settings import Runtime, SweepConfig
 from harness.stale import find_stale, withdraw
 from loaders.datasets import DATASETS, PART_FOLDERS, require_files
@@ -52,13 +54,18 @@ def main(argv: Sequence[str]) -> int:
     stale = find_stale(runs, records)
     done = records.keys() - (stale.keys() if asked.stale == "rerun" else ())
     jobs = make_jobs([run for run in runs if run.id not in done], sweep)
+    finished = make_jobs([run for run in runs if run.id in done], sweep)
+    named = told_apart([*finished, *jobs])
+    finished, jobs = named[: len(finished)], named[len(finished) :]
     if asked.plan:
-        finished = make_jobs([run for run in runs if run.id in done], sweep)
         print_plan(jobs, finished, stale, store, console)
+        for line in describe(sweep, runs, jobs, store):
+            console.print(Text(printable(line)), soft_wrap=True)
         return 0
     interrupted = False
     if jobs:
         require_train()
+        tracking.require(runtime.track)
         _require_data(sweep.settings, runtime)
         _require_writable(runtime.runs)
         withdraw([run for run in runs if run.id in records.keys() - done], store)
@@ -155,6 +162,29 @@ def print_plan(
         console.print(Text(line, "yellow"), soft_wrap=True)
 
 
+def describe(sweep: Sweep, runs: Sequence[Run], jobs: Sequence[Job], store: Store) -> list[str]:
+    """What a plan says besides its jobs: the tables, the data that is missing, time and disk space."""
+    runtime = sweep.config.runtime
+    lines = [f"table: {c.title}; {c.recipe}" for c in comparisons(store, [run.document() for run in runs])]
+    for setting in {one.data: one for one in sweep.settings}.values():
+        if not _is_built(setting, runtime):
+            try:
+                _require_data([setting], runtime)
+                lines.append(f"images: {setting.dataset} will be converted into {runtime.betons_folder}")
+            except ValueError as error:
+                lines.append(f"missing data: {error}")
+    if jobs:
+        seconds = 60 * sum(resources.training_minutes(job.resources) for job in jobs)
+        megabytes = sum(ARCHITECTURES[run.model.arch].megabytes for job in jobs for run in job.runs)
+        device = "GPU" if sweep.gpu else "CPU core"
+        needed = duration(seconds) if seconds else "under a minute"
+        lines.append(
+            f"estimate: {needed} of training on one {device}; {megabytes:,.0f} MB of weights, "
+            "and up to four times that for checkpoints meanwhile"
+        )
+    return lines
+
+
 def _about_stale(finished: Sequence[Job], stale: Mapping[str, str]) -> list[str]:
     """A line for each reason why finished runs are stale."""
     by_reason: dict[str, list[str]] = {}
@@ -179,17 +209,21 @@ def _require_data(settings: Sequence[Setting], runtime: Runtime) -> None:
     """
     for setting in settings:
         dataset = DATASETS[setting.dataset]
-        folder = runtime.betons_folder / setting.data
-        built = all((folder / f"{part}.json").is_file() for part in PART_FOLDERS)
-        if built or not dataset.needs_data:
+        if _is_built(setting, runtime) or not dataset.needs_data:
             continue
         if runtime.data:
             require_files(dataset, runtime.data)
         elif not runtime.download:
+            folder = (runtime.betons_folder / setting.data).absolute()
             raise ValueError(
                 f"{setting.dataset} needs data=FOLDER with its files: {dataset.summary}; "
-                f"or betons in {folder.absolute()}, which python -m loaders.build makes"
+                f"or betons in {folder}, which python -m loaders.build makes"
             )
+
+
+def _is_built(setting: Setting, runtime: Runtime) -> bool:
+    folder = runtime.betons_folder / setting.data
+    return all((folder / f"{part}.json").is_file() for part in PART_FOLDERS)
 
 
 def _require_folder(runs: Path) -> None:

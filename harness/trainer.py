@@ -86,8 +86,12 @@ class Trainer:
         checkpoint_s: float,
         progress: ProgressWriter,
         world: World,
+        after_epoch: Callable[[int], None] = lambda done: None,
     ) -> None:
-        """`batches` is how many an epoch has, `checkpoint_s` the seconds between two checkpoints."""
+        """`batches` is how many an epoch has, `checkpoint_s` the seconds between two checkpoints.
+
+        `after_epoch` is told how many epochs are done; the time that it takes is not training time.
+        """
         self._members = members
         self._cohort = cohort
         self._start = start
@@ -95,6 +99,7 @@ class Trainer:
         self._checkpoint_s = checkpoint_s
         self._progress = progress
         self._world = world
+        self._after_epoch = after_epoch
         self._recipe = members[0].run.recipe
         self._trained_s = 0.0
         self._images = 0
@@ -123,6 +128,9 @@ class Trainer:
                 if self._progress.due():
                     self._say(position, writer.complaint)
                 self._tell(when_out)
+                if position.batch == 0:
+                    self._after_epoch(position.epoch)
+                    began += time.monotonic() - now
                 stopped = self._agreed(stop.asked, position)
                 if stopped or self._checkpoint_is_due(position, now - saved):
                     if position.batch:  # a checkpoint must not hold weights that are not finite

@@ -295,16 +295,15 @@ def as_made(run: RunContent, record: Record) -> RunContent:
 
 
 def _row_key(run: RunContent) -> str:
-    return json.dumps(
-        [run["label"], run["method"], run["hyperparameters"], run["method_version"]], sort_keys=True
-    )
+    return json.dumps([run["method"], run["hyperparameters"], run["method_version"]], sort_keys=True)
 
 
 def _labels(rows: Mapping[str, Sequence[RunContent]]) -> dict[str, str]:
     """Row key -> label; a number tells two versions of one method, or two sets of defaults, apart."""
     labels: dict[str, str] = {}
     for key, runs in rows.items():
-        label = runs[0]["label"]
+        # A run made in a sweep over k names its k; another seed of it may have been made without one.
+        label = max((run["label"] for run in runs), key=len)
         same = sum(taken.partition(" #")[0] == label for taken in labels.values())
         labels[key] = f"{label} #{same + 1}" if same else label
     return labels

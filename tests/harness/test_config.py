@@ -89,6 +89,12 @@ def test_a_list_of_values_makes_a_variant_each():
     ]  # fmt: skip
 
 
+def test_every_row_of_a_sweep_over_a_hyperparameter_names_its_value():
+    made = variants("methods=mpt-kl", "k=2,4")
+
+    assert [dict(variant.shown) for variant in made] == [{"k": 2.0}, {"k": 4.0}]
+
+
 def test_a_bare_name_is_for_every_method_that_has_it_save_where_it_defines_the_method():
     made = {v.method: dict(v.hyperparameters) for v in variants("methods=all,ablations", "k=1")}
 
@@ -112,6 +118,11 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
     ("words", "message"),
     [
         (["metods=none"], "unknown setting 'metods' (did you mean 'methods'?)"),
+        (["schedule=step"], "unknown setting 'schedule' (try --help)"),
+        (
+            ["methods=none", "k=1"],
+            "k=1: not a setting of methods=none (mpt-kl, mpt-lm, mpt-nodistill have it)",
+        ),
         (["methods=mpt"], "unknown method 'mpt' (did you mean 'mpt-lm'?)"),
         (["methods=none,none"], "methods: none is given twice"),
         (["dataset=digit"], "unknown dataset 'digit' (did you mean 'digits'?)"),

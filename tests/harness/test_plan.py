@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from harness import config
-from harness.plan import Job, Resources, Run, expand, group
+from harness.plan import Job, Resources, Run, expand, group, told_apart
 
 
 def plan(*words):
@@ -150,6 +150,17 @@ def test_done_runs_are_dropped_and_waited_for_no_more():
 def test_a_job_comes_back_from_its_document():
     for job in jobs(plan("methods=all", "seeds=0")):
         assert Job.from_document(json.loads(json.dumps(job.document()))) == job
+
+
+def test_jobs_of_a_grid_say_what_differs():
+    settings = config.read(["methods=none,pct-kl", "seeds=0", "epochs=2,3", "old_data=0.5,1"]).settings
+    runs = list({run.id: run for setting in settings for run in expand(setting)}.values())
+
+    titles = {job.title for job in told_apart(jobs(runs))}
+
+    words = [f"old_data={share} epochs={epochs}" for share in ("0.5", "1") for epochs in (2, 3)]
+    assert titles == {f"{what} s0, {word}" for what in ("old", "2 candidates") for word in words}
+    assert [job.title for job in told_apart(jobs(plan("methods=none", "seeds=0")))] == ["old s0", "none s0"]
 
 
 def test_a_plan_is_pure():

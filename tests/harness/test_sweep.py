@@ -89,6 +89,12 @@ def test_a_plan_starts_nothing(tmp_path):
     assert shown.returncode == 0
     assert "17 runs: 0 done, 17 to do in 10 jobs" in " ".join(shown.stdout.split())
     assert "nothing was started" in shown.stdout
+    assert (
+        "table: digits: resnet8 (cifar stem) -> resnet8 (cifar stem), 5 of 10 classes old; epochs=30"
+        in shown.stdout
+    )
+    assert f"images: digits will be converted into {runs}/betons" in shown.stdout
+    assert "of training on one" in shown.stdout
     assert not runs.exists()
 
 
@@ -220,6 +226,12 @@ def test_a_truncated_beton_is_named_with_the_way_out(tmp_path, betons, capfd):
 
 def test_help_lists_what_there_is(capsys):
     assert main("--help") == 0
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) < 60
+    assert {"methods=all", "epochs=", "track=none", "mpt-kl-nobias", "imagenet"} <= set(
+        re.split(r"[\s,]+", short)
+    )
+    assert main("--help", "all") == 0
     shown = capsys.readouterr().out
     for expected in (
         "methods=all",
