@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -16,3 +18,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def printable(text: str) -> str:
     """`text` without characters that steer a terminal or are not allowed in XML, such as escape sequences."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def displayed(name: str | Path) -> str:
+    r"""A file name as text for people and JSON: bytes that are not UTF-8 become escapes such as `\xe9`."""
+    return os.fsencode(name).decode(errors="backslashreplace")

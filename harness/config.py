@@ -73,7 +73,7 @@ def read(argv: Sequence[str]) -> Sweep:
     def find_images(dataset: Dataset, config: SweepConfig) -> tuple[str, Contents]:
         data = config.runtime.data
         if (dataset, data) not in looked_into:
-            looked_into[dataset, data] = look_into(dataset, data)
+            looked_into[dataset, data] = look_into(dataset, data, config.runtime.betons_folder)
         contents, stored = looked_into[dataset, data], encoding(config)
         identity = fingerprint(dataset, data, stored, contents)
         images[identity] = Images(encoding=stored, contents=contents)
