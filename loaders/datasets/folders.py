@@ -46,12 +46,10 @@ def look_into(dataset: Dataset, data: Path | None, betons: Path | None = None) -
     Raises:
         ValueError: a folder that does not hold what the dataset needs.
     """
-    if not dataset.of_folders:
-        assert dataset.classes is not None
-        assert dataset.train_samples is not None
-        return Contents(classes=dataset.classes, train_samples=dataset.train_samples)
-    if data is None and betons is not None and (built := _built(dataset, betons)) is not None:
+    if dataset.of_folders and data is None and betons is not None and (built := _built(dataset, betons)):
         return built
+    if dataset.classes and dataset.train_samples and (data is None or not dataset.of_folders):
+        return Contents(classes=dataset.classes, train_samples=dataset.train_samples)  # enough for a plan
     classes = folder_classes(dataset, data)
     assert data is not None
     files = {part: class_files(dataset, part, data, classes) for part in PART_FOLDERS}
