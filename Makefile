@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: sweep test setup clean
 .DEFAULT_GOAL := setup
@@ -23,11 +24,13 @@ test: setup
 setup: $(VENV)/installed
 
 # The stamp is younger than everything that decides what is installed; a second call does nothing.
+# tools/system-packages prints the extras that this machine can have: FFCV's only where it can be compiled.
 $(VENV)/installed: pyproject.toml constraints.txt tools/system-packages
-	@PYTHON=$(PYTHON) tools/system-packages
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing the packages into $(VENV) (about 5 GB with torch's CUDA build; minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
+	@extras="$$(PYTHON=$(PYTHON) tools/system-packages)" && \
+	{ test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
+	echo "installing the packages into $(VENV) (about 5 GB with torch's CUDA build; minutes the first time)" && \
+	$(PIP) --editable '.[train,dev]' && \
+	for extra in $$extras; do $(PIP) --editable ".[$$extra]" || echo "$$extra could not be installed: going on without it"; done
 	@touch $@
 
 clean:

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 TRAIN: Mapping[str, str] = {
-    "ffcv": "ffcv",
     "fonttools": "fontTools",
     "numba": "numba",
     "scikit-learn": "sklearn",
-    "setuptools": "setuptools",
     "simplejpeg": "simplejpeg",
     "submitit": "submitit",
     "torch": "torch",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 _ASCII = {"─": "-", "±": "+/-", "→": "->", "−": "-", "…": "..."}
 
@@ -34,3 +36,8 @@ def encodable(text: str, encoding: str) -> str:
 def say(text: object) -> None:
     """Print a line that may hold names from elsewhere on stdout, whatever its encoding."""
     print(encodable(printable(str(text)), sys.stdout.encoding or "utf-8"))
+
+
+def displayed(name: str | Path) -> str:
+    r"""A file name as text for people and JSON: bytes that are not UTF-8 become escapes such as `\xe9`."""
+    return os.fsencode(name).decode(errors="backslashreplace")

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from common import cli
 from common.text import nearest
-from harness import experiments, plugins
+from harness import class_names, experiments, plugins
 from harness.architectures import ARCHITECTURES, FURTHER_TORCHVISION
 from harness.dispatch.dispatcher import has_gpus
 from harness.plan import Model, Setting, Split, Variant
@@ -70,11 +70,11 @@ def read(argv: Sequence[str]) -> Sweep:
     slurm = {key: given.pop(key) for key in list(given) if key.startswith("slurm.")}
     own = cli.settings(SweepConfig)
     hyper = {key: value for key, value in given.items() if key not in own}
+    names = _class_names(given)
+    of_sweep = {key: value for key, value in given.items() if key in own and key not in names}
     configs = [
-        cli.build(SweepConfig, combination)
-        for combination in cli.grid(
-            SweepConfig, {k: v for k, v in given.items() if k in own}, single=OF_THE_SWEEP
-        )
+        cli.build(SweepConfig, combination | names)
+        for combination in cli.grid(SweepConfig, of_sweep, single=OF_THE_SWEEP)
     ]
     for config in configs:
         _require_names(config)
@@ -87,7 +87,7 @@ def read(argv: Sequence[str]) -> Sweep:
     def find_images(dataset: Dataset, config: SweepConfig) -> tuple[str, Contents]:
         data = config.runtime.data
         if (dataset, data) not in looked_into:
-            looked_into[dataset, data] = look_into(dataset, data)
+            looked_into[dataset, data] = look_into(dataset, data, config.runtime.betons_folder)
         contents, stored = looked_into[dataset, data], encoding(config)
         identity = fingerprint(dataset, data, stored, contents)
         images[identity] = Images(encoding=stored, contents=contents)
@@ -101,6 +101,14 @@ def read(argv: Sequence[str]) -> Sweep:
         images=images,
         slurm={key.removeprefix("slurm."): value for key, value in slurm.items()},
     )
+
+
+def _class_names(given: Mapping[str, str]) -> dict[str, str]:
+    """`old_classes=` where it lists names: one table. A list of numbers is a table each, as elsewhere."""
+    text = given.get("old_classes", "")
+    words = cli.settings(SweepConfig)["old_classes"]
+    listed = [cli.value("old_classes", word, words.hint) for word in text.split(",")] if text else []
+    return {"old_classes": text} if any(isinstance(word, str) for word in listed) else {}
 
 
 def load_plugins(words: Mapping[str, str]) -> None:
@@ -202,7 +210,8 @@ def setting(
         for variant in _variants(method, dataset, changes.get(method, {}))
     ]
     identity, contents = find_images(dataset, config)
-    split, old_recipe = _split(config, dataset, contents), recipe_for(dataset.name, old_arch, overrides)
+    split = _split(config, dataset, contents, identity)
+    old_recipe = recipe_for(dataset.name, old_arch, overrides)
     if dataset.classes and dataset.train_samples:
         seen = round(dataset.train_samples * split.old_classes / dataset.classes * split.old_data)
         if seen < old_recipe.batch_size:
@@ -399,16 +408,27 @@ def _digest(path: Path) -> str:
         raise ValueError(f"weights={path}: {error.strerror}") from error
 
 
-def _split(config: SweepConfig, dataset: Dataset, contents: Contents) -> Split:
-    data = config.data
+def _split(config: SweepConfig, dataset: Dataset, contents: Contents, identity: str) -> Split:
+    data, runtime = config.data, config.runtime
     classes = contents.classes if data.classes is None else data.classes
     if not 2 <= classes <= contents.classes:
         raise ValueError(f"classes={classes}: {dataset.name} has {contents.classes}, and two are the fewest")
     old = data.old_classes
+    order: int | tuple[int, ...] | None
+    if isinstance(old, str) or isinstance(data.class_order, str):
+        names = class_names.names_of(dataset, identity, runtime.data, runtime.betons_folder)
+        if isinstance(old, str):
+            first = tuple(sorted(class_names.read_names("old_classes", old, names)))
+            old = len(first)
+        else:
+            first = class_names.read_names("class_order", str(data.class_order), names)
+        order = class_names.shortest_order(first, classes, contents.classes)
+    else:
+        order = data.class_order
     count = round(old * classes) if old < 1 else int(old)
     if count != old and old >= 1:
         raise ValueError(f"old_classes={old:g}: a count of classes must be a whole number")
-    return Split(classes=classes, old_classes=count, class_order=data.class_order, old_data=data.old_data)
+    return Split(classes=classes, old_classes=count, class_order=order, old_data=data.old_data)
 
 
 def _is_free(method: str, name: str) -> bool:

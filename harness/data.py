@@ -147,7 +147,9 @@ def _require_unchanged(
     run: Run, dataset: Dataset, runtime: Runtime, encoding: Encoding, world: World
 ) -> None:
     """Refuse images that are not those that the run was planned with; a folder is walked once per job."""
-    same = world.first and fingerprint(dataset, runtime.data, encoding) == run.data
+    same = world.first and (
+        fingerprint(dataset, runtime.data, encoding, betons=runtime.betons_folder) == run.data
+    )
     if not world.from_first(same):
         raise ValueError(
             f"the images of {dataset.name} in {runtime.data} have changed since {run.data} was planned"

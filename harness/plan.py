@@ -33,19 +33,22 @@ class Split:
     """Which classes and samples a model is trained on.
 
     Logit columns are positions in the class order, so the old classes are always columns
-    `0 .. old_classes - 1`. `class_order` is the seed of the permutation, None for the order by index.
+    `0 .. old_classes - 1`. `class_order` is the seed of the permutation, or the labels that come first (the
+    others follow by index), None for the order by index.
     `old_data` is the fraction of the old classes' training samples that the old model saw.
     """
 
     classes: int
     old_classes: int
-    class_order: int | None = None
+    class_order: int | tuple[int, ...] | None = None
     old_data: float = 1.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.old_classes <= self.classes:  # of one class there is nothing to tell apart
             raise ValueError(f"old_classes={self.old_classes}: must lie in 2..{self.classes}")
-        if self.class_order is not None and not 0 <= self.class_order < 2**63:
+        if isinstance(self.class_order, tuple):
+            assert len(set(self.class_order)) == len(self.class_order)
+        elif self.class_order is not None and not 0 <= self.class_order < 2**63:
             raise ValueError(f"class_order={self.class_order}: must be 0 or more")
         if not 0 < self.old_data <= 1:
             raise ValueError(f"old_data={self.old_data}: must lie in (0, 1]")

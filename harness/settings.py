@@ -23,10 +23,11 @@ class DataConfig:
     """Images to train and test on. A list makes one table per dataset, as for most settings below."""
     classes: int | None = None
     """Use only this many classes of the dataset, the first in the class order (default: all)."""
-    old_classes: float = 0.5
-    """Classes that the old model knows: a fraction below 1, or a count."""
-    class_order: int | None = None
-    """Seed of a random order of classes, of which the first are the old ones (default: by index)."""
+    old_classes: float | str = 0.5
+    """Classes that the old model knows: a fraction below 1, a count, names (cat,dog) or a file of names."""
+    class_order: int | str | None = None
+    """Order of the classes, of which the first are the old ones: the seed of a random order, or a file of
+    names, one per line; those that it leaves out follow by index (default: by index)."""
     old_data: float = 1.0
     """Fraction of the old classes' training images that the old model saw."""
     write_mode: WriteMode | None = None
@@ -39,7 +40,12 @@ class DataConfig:
     """Share of JPEGs where write_mode is proportion."""
 
     def __post_init__(self) -> None:
-        if not (self.old_classes > 0 and math.isfinite(self.old_classes)):
+        if isinstance(self.old_classes, str):
+            if self.class_order is not None:
+                raise ValueError(
+                    f"class_order={self.class_order}: old_classes={self.old_classes} says which come first"
+                )
+        elif not (self.old_classes > 0 and math.isfinite(self.old_classes)):
             raise ValueError(
                 f"old_classes={self.old_classes:g}: expected a fraction of the classes or a count"
             )

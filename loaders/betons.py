@@ -106,14 +106,17 @@ def ensure_beton(
     encoding = encoding or dataset.encoding()
     if dataset.augmentation.kind == "pad-crop" and encoding.label != RAW.label:
         raise ValueError(f"{dataset.name} is stored raw, in its own size, and not as {encoding.label}")
-    identity = identity or fingerprint(dataset, data, encoding)
+    identity = identity or fingerprint(dataset, data, encoding, betons=betons)
     path = betons / identity / f"{part}.beton"
     if not is_built(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock"), waiting):
             if not is_built(path):
                 source = open_source(dataset, part, data, betons / "downloads" if download else None)
-                _build(path, dataset, part, source, identity, encoding, workers, report)
+                manifest = _build(path, dataset, part, source, identity, encoding, workers, report)
+                if dataset.of_folders and fingerprint(dataset, data, encoding, betons=betons) != identity:
+                    raise ValueError(f"the images in {data} are not, or no longer, those of {identity}")
+                _write_manifest(path, manifest)
     return open_beton(path, identity, part)
 
 
@@ -186,8 +189,8 @@ def _build(
     encoding: Encoding,
     workers: int | None,
     report: Report | None,
-) -> None:
-    """Write beton and manifest; the caller holds the lock."""
+) -> Manifest:
+    """Write the beton, not its manifest; the caller holds the lock."""
     remove_leftovers(path.parent, f"{path.stem}.*")
     total, converted, rejected = len(source.labels), Counter[str](), list[str]()
     known = dataset.train_samples if part == "train" else dataset.test_samples
@@ -211,7 +214,7 @@ def _build(
                     report(number + 1, total)
         writer.finish()
         counts = np.bincount(writer.labels, minlength=len(source.classes))
-    manifest = Manifest(
+    return Manifest(
         schema=SCHEMA,
         dataset=dataset.name,
         version=dataset.version,
@@ -226,6 +229,9 @@ def _build(
         converted=dict(sorted(converted.items())),
         rejected=tuple(rejected),
     ).sealed()
+
+
+def _write_manifest(path: Path, manifest: Manifest) -> None:
     write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 

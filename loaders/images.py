@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from common.text import displayed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,3 @@ def read_image(path: Path) -> RgbImage:
         raise UnreadableError(f"{displayed(path)}: {reason}") from error
     converted = ", ".join(filter(None, (named, "" if mode == "RGB" else mode)))
     return RgbImage(pixels=pixels, converted=converted)
-
-
-def displayed(name: str | Path) -> str:
-    r"""A file name as text for people and JSON: bytes that are not UTF-8 become escapes such as `\xe9`."""
-    return os.fsencode(name).decode(errors="backslashreplace")

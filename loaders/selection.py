@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,13 +87,20 @@ def select(
     )
 
 
-def class_ranks(classes: int, order_seed: int | None) -> NDArray[np.int64]:
-    """Position of each class in the class order, [classes]: its index, or a permutation by `order_seed`."""
-    order = np.arange(classes, dtype=np.int64)
-    if order_seed is not None:
-        order = epoch_order(order_seed, 0, order)
-    ranks = np.empty_like(order)
-    ranks[order] = np.arange(classes)
+def class_ranks(classes: int, order: int | Sequence[int] | None) -> NDArray[np.int64]:
+    """Position of each class in the class order, [classes].
+
+    `order` is the seed of a permutation, or the labels that come first, the others following by index; None
+    is the order by index.
+    """
+    labels = np.arange(classes, dtype=np.int64)
+    if isinstance(order, int):
+        labels = epoch_order(order, 0, labels)
+    elif order is not None:
+        first = np.array(order, dtype=np.int64)
+        labels = np.concatenate([first, np.setdiff1d(labels, first)])
+    ranks = np.empty_like(labels)
+    ranks[labels] = np.arange(classes)
     return ranks
 
 

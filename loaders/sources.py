@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.registry import load_object
-from loaders.datasets import PART_FOLDERS, Dataset, Part, folder_classes, image_files
-from loaders.images import RgbImage, displayed, read_image
+from common.text import displayed
+from loaders.datasets import Dataset, Part, class_files, folder_classes
+from loaders.images import RgbImage, read_image
 from loaders.kernels import epoch_order
 
 
@@ -50,23 +52,17 @@ class ArraySource:
 
 
 class FolderSource:
-    """Image files in one folder per class, numbered as by torchvision's ImageFolder: sorted by name."""
+    """Image files in one folder per class, numbered as by torchvision's ImageFolder."""
 
     parallel = True
     largest: int | None = None
 
-    def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
+    def __init__(self, root: Path, classes: tuple[str, ...], files: Sequence[Sequence[str]]) -> None:
+        """Take `files`, paths under `root`, by class."""
         self.classes = tuple(displayed(name) for name in classes)
         self._root = root
-        self._paths: list[str] = []
-        labels: list[int] = []
-        for label, name in enumerate(classes):
-            found = [str(path.relative_to(root)) for path in image_files(root / name)]
-            if not found:
-                raise ValueError(f"{displayed(root / name)} has no images")
-            self._paths += found
-            labels += [label] * len(found)
-        self.labels = np.array(labels, dtype=np.int64)
+        self._paths = [path for group in files for path in group]
+        self.labels = np.repeat(np.arange(len(files), dtype=np.int64), [len(group) for group in files])
 
     def read(self, index: int) -> RgbImage:
         """One sample's image.
@@ -128,7 +124,8 @@ def folder(dataset: Dataset, part: Part, data: Path | None, download: Path | Non
     """A folder per class."""
     classes = folder_classes(dataset, data)
     assert data is not None
-    return FolderSource(data / PART_FOLDERS[part], classes)
+    found = class_files(dataset, part, data, classes)
+    return FolderSource(data, classes, [[file.path for file in group] for group in found])
 
 
 def glyphs(dataset: Dataset, part: Part, data: Path | None, download: Path | None) -> Source:

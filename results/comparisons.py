@@ -110,7 +110,9 @@ class Comparison:
         parts = [f"{self.dataset}: {old} -> {_model(self.candidate_run['model'])}"]
         parts.append(f"{split['old_classes']} of {split['classes']} classes old")
         if split["class_order"] is not None:
-            parts.append(f"class order {split['class_order']}")
+            order = split["class_order"]
+            labels = ",".join(map(str, order)) if isinstance(order, list | tuple) else str(order)
+            parts.append(f"class order {labels if len(labels) <= 40 else labels[:40] + '...'}")
         if self.old_run and self.old_run["split"]["old_data"] != 1:
             parts.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
         if (precision := precision_of(self.candidate_run)) != "fp32":

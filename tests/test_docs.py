@@ -67,7 +67,7 @@ def test_every_sweep_in_the_documents_can_be_planned(words, tmp_path, monkeypatc
     shutil.copytree(ROOT / "docs" / "profiles", tmp_path / "profiles")
     if any(word.startswith("smoothed.") for word in words):
         register_the_example(monkeypatch, tmp_path)
-    asked = [word for word in words if not word.startswith(("plan=", "runs="))]
+    asked = [word for word in words if not word.startswith(("plan=", "runs=", "data="))]
 
     assert sweep.main([*asked, "plan=true", "runs=runs"]) == 0, capsys.readouterr().err
     assert "to do" in capsys.readouterr().out

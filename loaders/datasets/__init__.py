@@ -1,6 +1,7 @@
 """The datasets by name, one entry each. Imports no torch.
 
-`base.py` says what an entry holds, `folders.py` finds out what is in a folder of images.
+`base.py` says what an entry holds, `folders.py` finds out what is in a folder of images
+(`digests.py` knows its files' content).
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from loaders.datasets.base import RAW, Augmentation, Dataset, Encoding, Loader, 
 from loaders.datasets.folders import (
     PART_FOLDERS,
     Contents,
-    class_count,
+    class_files,
     fingerprint,
     folder_classes,
-    image_files,
     look_into,
     require_files,
 )
@@ -32,11 +32,10 @@ __all__ = [
     "Part",
     "Training",
     "WriteMode",
-    "class_count",
+    "class_files",
     "find",
     "fingerprint",
     "folder_classes",
-    "image_files",
     "look_into",
     "require_files",
 ]

@@ -109,6 +109,11 @@ class Dataset:
     test_samples: int | None
     """How many; None where the folders say."""
 
+    @property
+    def of_folders(self) -> bool:
+        """Whether its images are files in one folder per class, under `data=`."""
+        return not self.files and (self.needs_data or self.classes is None)
+
     def encoding(self, arch: str | None = None, **asked: Any) -> Encoding:
         """How the images are stored for a network, changed by those fields of `asked` that are not None.
 

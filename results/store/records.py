@@ -184,7 +184,7 @@ def history_from_bytes(data: bytes) -> Sequence[Epoch]:
 class _Split(msgspec.Struct):
     classes: Count
     old_classes: Count
-    class_order: Count | None
+    class_order: Count | list[Count] | None
     old_data: float
 
 

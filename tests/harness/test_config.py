@@ -1,8 +1,14 @@
 """What a person may ask for, and what comes of it."""
 
+import json
+import re
+
 import pytest
+from PIL import Image
 
 from harness import config
+from harness.plan import Run, expand
+from loaders.selection import class_ranks
 from methods import METHODS
 
 
@@ -35,6 +41,77 @@ def test_old_classes_are_a_fraction_or_a_count(asked, count):
     (setting,) = config.read([f"old_classes={asked}"]).settings
 
     assert setting.split.old_classes == count
+
+
+def folder_of(root, names):
+    for part in ("train", "val"):
+        for number, name in enumerate(names):
+            (root / part / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(root / part / name / "1.png")
+    return ["dataset=folder", f"data={root}", f"runs={root / 'runs'}", "epochs=1", "batch_size=1"]
+
+
+def split_of(*words):
+    (setting,) = config.read(list(words)).settings
+    return setting.split
+
+
+def test_old_classes_by_name_come_first(tmp_path):
+    words = folder_of(tmp_path, ["ant", "bee", "cat", "dog", "eel"])
+    (tmp_path / "names.txt").write_text("dog\n\nbee\n")
+    split = split_of(*words, "old_classes=bee,dog")
+
+    assert (split.old_classes, split.class_order) == (2, (1, 3))
+    assert class_ranks(5, split.class_order).tolist() == [2, 0, 3, 1, 4]
+    assert split == split_of(*words, "old_classes=dog,bee")
+    assert split == split_of(*words, f"old_classes={tmp_path / 'names.txt'}")
+
+
+def test_a_run_with_classes_by_name_can_be_sent_to_another_process(tmp_path):
+    run = run_of(*folder_of(tmp_path, ["ant", "bee", "cat"]), "old_classes=ant,cat")
+
+    assert Run.from_content(json.loads(json.dumps(run.content()))) == run
+
+
+def run_of(*words):
+    return expand(config.read([*words, "methods=none", "seeds=0"]).settings[0])[-1]
+
+
+def test_equal_splits_have_equal_ids_however_they_are_given(tmp_path):
+    words = folder_of(tmp_path, ["ant", "bee", "cat", "dog", "eel"])
+    (tmp_path / "all.txt").write_text("bee\ndog\nant\ncat\neel\n")
+    (tmp_path / "sorted.txt").write_text("ant\nbee\ncat\n")
+
+    named = run_of(*words, "old_classes=bee,dog")
+    assert named.id == run_of(*words, "old_classes=2", f"class_order={tmp_path / 'all.txt'}").id
+    by_index = run_of(*words, "old_classes=2")
+    assert by_index.id == run_of(*words, "old_classes=bee,ant").id
+    assert by_index.id == run_of(*words, "old_classes=2", f"class_order={tmp_path / 'sorted.txt'}").id
+    assert by_index.id != named.id
+
+
+def test_a_list_of_counts_is_still_a_table_each():
+    assert [s.split.old_classes for s in config.read(["old_classes=3,0.5,7"]).settings] == [3, 5, 7]
+    assert [s.split.class_order for s in config.read(["class_order=1,2"]).settings] == [1, 2]
+    assert config.read(["class_order=none"]).settings[0].split.class_order is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("old_classes=bee,dgo", "old_classes=bee,dgo: there is no class 'dgo' (did you mean 'dog'?)"),
+        ("old_classes=bee,bee", "old_classes=bee,bee: bee is named twice"),
+        ("old_classes=bee", "old_classes=1: must lie in 2..5"),
+        ("class_order=nowhere.txt", "class_order=nowhere.txt: there is no class 'nowhere.txt'"),
+    ],
+)
+def test_a_wrong_class_name_is_one_line(tmp_path, asked, message):
+    words = folder_of(tmp_path, ["ant", "bee", "cat", "dog", "eel"])
+
+    with pytest.raises(ValueError, match=re.escape(message)):
+        config.read([*words, asked])
+    with pytest.raises(ValueError, match="class_order=1: old_classes=bee,dog says which come first"):
+        config.read([*words, "old_classes=bee,dog", "class_order=1"])
 
 
 def test_values_that_mean_the_same_make_one_table():

@@ -14,7 +14,7 @@ from PIL import Image, features
 
 from loaders.batches import Batch
 from loaders.betons import Beton, ensure_beton
-from loaders.datasets import DATASETS, Encoding, class_count, fingerprint
+from loaders.datasets import DATASETS, Encoding, fingerprint, look_into
 from loaders.encoding import encode_all
 from loaders.feeds import Kind, open_feed
 from loaders.glyphs import CHARACTERS, GlyphSource
@@ -46,7 +46,7 @@ def test_a_folder_is_numbered_as_image_folder_numbers_it(pictures: Path, tmp_pat
     index, file = read_index(beton.path), np.memmap(beton.path, np.uint8, mode="r")
     assert beton.manifest.classes == tuple(theirs.classes) == ("cat", "dog")
     assert index.labels.tolist() == theirs.targets
-    assert class_count(FOLDER, pictures) == 2
+    assert look_into(FOLDER, pictures).classes == 2
     for sample, (image, _) in enumerate(theirs):
         stored = file[index.starts[sample] :][: index.sizes[sample]]
         height, width = index.heights[sample], index.widths[sample]
