@@ -47,7 +47,7 @@ def test_a_subcommands_help_names_it_as_it_was_called(name, monkeypatch, capsys)
 
 def test_a_subcommand_gets_its_words_and_gives_back_its_exit_code(tmp_path, capsys):
     assert flips.main(["store", "verify", f"runs={tmp_path}"]) == 0
-    assert f"{tmp_path}: 0 whole runs" in capsys.readouterr().out
+    assert f"{tmp_path}: 0 intact runs" in capsys.readouterr().out
     assert flips.main(["store", "verify", f"runs={tmp_path / 'none'}"]) == 2
 
 
