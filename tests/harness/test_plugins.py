@@ -161,7 +161,7 @@ def test_an_installed_packages_entries_train_in_worker_processes(installed, tmp_
 
 
 def test_the_help_lists_an_installed_packages_entries_and_all_stays_the_papers_eight(installed, tmp_path):
-    shown = python("-m", "harness.sweep", "--help", path=(ROOT, installed), cwd=tmp_path).stdout
+    shown = python("-m", "harness.sweep", "--help", "all", path=(ROOT, installed), cwd=tmp_path).stdout
     code = "from harness import config; print(len(config.read(['methods=all']).settings[0].variants))"
     counted = python("-c", code, path=(ROOT, installed), cwd=tmp_path)
 
