@@ -1,6 +1,7 @@
 # make sweep   set up what is missing, then train and print the digits' table   (ARGS="seeds=0 ...")
 # make test    set up what is missing, then lint, type-check and test           (ARGS="-k store" or ARGS=--all)
 # make setup   only set up                                                      (PYTHON=python3.12)
+# make fashion-mnist  install Debian's package with these images (root or sudo, and apt)
 # make clean   remove the virtual environment and caches; the records in runs/ stay
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: sweep test setup clean
+.PHONY: sweep test setup fashion-mnist clean
 .DEFAULT_GOAL := setup
 
 sweep: setup
@@ -32,6 +33,9 @@ $(VENV)/installed: pyproject.toml constraints.txt tools/system-packages
 	$(PIP) --editable '.[train,dev]' && \
 	for extra in $$extras; do $(PIP) --editable ".[$$extra]" || echo "$$extra could not be installed: going on without it"; done
 	@touch $@
+
+fashion-mnist:
+	@run=; [ "$$(id -u)" -eq 0 ] || run=sudo; $$run apt-get install -qq -y --no-install-recommends dataset-fashion-mnist
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

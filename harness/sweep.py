@@ -213,7 +213,7 @@ def _require_data(settings: Sequence[Setting], runtime: Runtime) -> None:
             continue
         if runtime.data:
             require_files(dataset, runtime.data)
-        elif not runtime.download:
+        elif not runtime.download and not (dataset.packaged and Path(dataset.packaged).is_dir()):
             folder = (runtime.betons_folder / setting.data).absolute()
             raise ValueError(
                 f"{setting.dataset} needs data=FOLDER with its files: {dataset.summary}; "

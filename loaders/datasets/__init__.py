@@ -18,7 +18,7 @@ from loaders.datasets.folders import (
     require_files,
 )
 from loaders.datasets.photographs import FOLDER, IMAGENET
-from loaders.datasets.small import CIFAR10, CIFAR100, DIGITS, GLYPHS100
+from loaders.datasets.small import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, GLYPHS100
 
 __all__ = [
     "DATASETS",
@@ -44,7 +44,9 @@ DATASETS: Registry[Dataset] = Registry(
     Dataset,
     "dataset",
     attribute="DATASETS",
-    builtin={entry.name: entry for entry in (DIGITS, CIFAR10, CIFAR100, GLYPHS100, IMAGENET, FOLDER)},
+    builtin={
+        entry.name: entry for entry in (DIGITS, FASHION_MNIST, CIFAR10, CIFAR100, GLYPHS100, IMAGENET, FOLDER)
+    },
 )
 
 

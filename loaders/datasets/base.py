@@ -105,6 +105,8 @@ class Dataset:
     """Whether `data=` must say where the images are."""
     files: tuple[str, ...] = ()
     """Names of which `data=` must hold one; none where it holds folders of images."""
+    packaged: str = ""
+    """Folder in which a system package keeps the files."""
     train_samples: int | None
     test_samples: int | None
     """How many; None where the folders say."""

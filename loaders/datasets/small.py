@@ -104,3 +104,26 @@ GLYPHS100 = Dataset(
     train_samples=50_000,
     test_samples=10_000,
 )
+
+FASHION_MNIST = Dataset(
+    name="fashion-mnist",
+    summary="Fashion-MNIST: 70,000 pictures of clothes, 28x28 (make fashion-mnist, data= or download=true)",
+    version=1,
+    source="loaders.fashion:fashion_mnist",
+    classes=10,
+    image_size=28,
+    mean=(0.2860, 0.2860, 0.2860),
+    std=(0.3530, 0.3530, 0.3530),
+    augmentation=Augmentation(kind="pad-crop", pad=2),
+    stored=RAW,
+    stored_for={},
+    arch="resnet18",
+    training=CIFAR_TRAINING,  # the CIFAR protocol as it is: nothing was tuned on these images
+    hyperparameters={"top_k": TOP_K_OF_TEN},
+    embedding={},
+    needs_data=True,
+    files=tuple(f"train-images-idx3-ubyte{ending}" for ending in ("", ".gz")),
+    packaged="/usr/share/datasets/fashion-mnist",
+    train_samples=60_000,
+    test_samples=10_000,
+)
