@@ -69,6 +69,7 @@ def table(
         rows=tuple(row[: len(header)] for row in rows),
         rules=frozenset(rules),
         footer=tuple(_footer(store, comparison, columns, analysis)),
+        essential=frozenset({"Rank", METRICS["nfr"].title}),
     )
 
 

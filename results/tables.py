@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rich.cells import cell_len
@@ -36,21 +38,58 @@ class Table:
     rules: frozenset[int] = frozenset()
     """Indices of the rows that a horizontal rule follows."""
     footer: tuple[str, ...] = ()
+    essential: frozenset[str] = frozenset()
+    """Headings of the columns that a narrow terminal shows too; the first column always is."""
 
 
-def show(tables: Iterable[Table], console: Console) -> None:
-    """Print tables on a terminal or into a pipe; wide tables are not cut.
+def show(tables: Sequence[Table], console: Console) -> None:
+    """Print one or more tables; notes that all of them share come once, at the end.
 
-    Control characters become "?"; characters that the terminal's encoding lacks become ASCII.
+    A terminal that is too narrow for a table shows fewer of its columns; a pipe gets them all. Control
+    characters become "?"; characters that the encoding lacks become ASCII.
     """
 
     def clean(text: str) -> str:
         return encodable(printable(text), console.encoding)
 
+    def noted(lines: Iterable[str]) -> list[Text]:
+        wrapped = (
+            textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+            for line in map(clean, lines)
+        )
+        return [Text(line, "dim") for part in wrapped for line in part]
+
+    width = console.width if console.is_terminal else sys.maxsize
+    first, *others = tables
+    shared = [note for note in first.footer if others and all(note in table.footer for table in others)]
     for table in tables:
-        notes = [Text(clean(line), "dim") for line in table.footer]
-        lines = [Text(clean(table.title), "bold"), *_lines(table, clean), *notes, Text()]
+        fitted = _fitted(table, width)
+        own = [note for note in fitted.footer if note not in shared]
+        lines = [Text(clean(table.title), "bold"), *_lines(fitted, clean), *noted(own), Text()]
         console.print(Text("\n").join(lines), soft_wrap=True)
+    if shared:
+        console.print(Text("\n").join([*noted(shared), Text()]), soft_wrap=True)
+
+
+def _fitted(table: Table, width: int) -> Table:
+    """The table without the columns, from the right, that `width` characters have no room for."""
+    columns = list(zip(table.header, *([cell.text for cell in row] for row in table.rows), strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
+    kept = list(range(len(columns)))
+    for column in reversed(kept[1:]):
+        if sum(widths[i] + 2 for i in kept) - 2 <= width:
+            break
+        if table.header[column] not in table.essential:
+            kept.remove(column)
+    if len(kept) == len(columns):
+        return table
+    left_out = ", ".join(name for i, name in enumerate(table.header) if i not in kept)
+    return replace(
+        table,
+        header=tuple(table.header[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in table.rows),
+        footer=(f"Too narrow for {left_out}: widen the terminal, or export=table.md.", *table.footer),
+    )
 
 
 def _lines(table: Table, clean: Callable[[str], str]) -> list[Text]:
@@ -92,12 +131,14 @@ def markdown(tables: Iterable[Table]) -> str:
 def latex(tables: Iterable[Table]) -> str:
     """Tables for LaTeX with the package booktabs."""
     marks = {"": "{}", "best": r"\textbf{{{}}}"}
-    parts = []
+    parts: list[str] = []
     for table in tables:
+        slug = re.sub(r"[^a-z0-9]+", "-", table.title.lower())[:50].strip("-")
         lines = [
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_in_latex(table.title)}}}",
+            rf"\label{{tab:{slug}-{len(parts) + 1}}}",
             rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
             r"\toprule",
             " & ".join(_in_latex(name) for name in table.header) + r" \\",
@@ -161,4 +202,5 @@ _LATEX = {
 
 
 def _in_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+    signs = re.sub(r"(?<![\w.])-(?=\d)", "−", _one_line(text).replace("->", "→"))
+    return "".join(_LATEX.get(character, character) for character in signs)

@@ -32,6 +32,8 @@ def test_markdown_cells_stay_cells_and_text(text):
         ("[k=2]", "{[}k=2]"),
         ("1±2", r"1$\pm$2"),
         ("~^", r"\textasciitilde{}\textasciicircum{}"),
+        ("-0.5 to -1", r"$-$0.5 to $-$1"),
+        ("a -> mpt-kl", r"a $\to$ mpt-kl"),
     ],
 )
 def test_latex_is_escaped(text, escaped):
@@ -79,3 +81,38 @@ def test_control_characters_reach_no_export(form):
     text = form([table_of("a\x1b[31mb\x00\x9bc\udce9d\u202ee")])
     assert all(character.isprintable() or character == "\n" for character in text)
     text.encode()
+
+
+def test_every_latex_table_has_a_label_of_its_own():
+    labels = re.findall(r"\\label\{([^}]*)\}", latex([table_of("a: x -> y"), table_of("a: x -> y")]))
+    assert labels == ["tab:a-x-y-1", "tab:a-x-y-2"]
+
+
+def wide_table(*, note="a note that both tables share"):
+    header = ("Method", "Rank", "ER old", "NFR", "Rel-NFR")
+    rows = (tuple(Cell(text) for text in ("pct-naive", "1", "2.25±0.23", "1.59±0.23", "72.00±9.45")),)
+    return Table(title="wide", header=header, rows=rows, footer=(note,), essential=frozenset({"Rank", "NFR"}))
+
+
+def shown(*tables, **how):
+    console = Console(file=io.StringIO(), color_system=None, **how)
+    show(tables, console)
+    return console.file.getvalue()
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_breaks_no_word():
+    lines = shown(wide_table(), force_terminal=True, width=30).splitlines()
+    assert lines[1].split() == ["Method", "Rank", "NFR"]
+    assert max(map(len, lines)) <= 30
+    assert "Too narrow for ER old, Rel-NFR" in " ".join(lines)
+
+
+def test_a_pipe_gets_every_column_whatever_its_width():
+    assert shown(wide_table(), force_terminal=False, width=30).splitlines()[1].split()[-1] == "Rel-NFR"
+
+
+def test_notes_that_all_tables_share_are_printed_once():
+    text = shown(wide_table(), wide_table(), width=100)
+    assert text.count("a note that both tables share") == 1
+    text = shown(wide_table(), wide_table(note="another"), width=100)
+    assert text.count("a note that both tables share") == text.count("another") == 1
