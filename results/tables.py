@@ -52,12 +52,12 @@ def show(tables: Sequence[Table], console: Console) -> None:
     def clean(text: str) -> str:
         return encodable(printable(text), console.encoding)
 
-    def noted(lines: Iterable[str]) -> list[Text]:
-        wrapped = (
+    def wrapped(lines: Iterable[str], style: str) -> list[Text]:
+        parts = (
             textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
             for line in map(clean, lines)
         )
-        return [Text(line, "dim") for part in wrapped for line in part]
+        return [Text(line, style) for part in parts for line in part]
 
     width = console.width if console.is_terminal else sys.maxsize
     first, *others = tables
@@ -65,10 +65,10 @@ def show(tables: Sequence[Table], console: Console) -> None:
     for table in tables:
         fitted = _fitted(table, width)
         own = [note for note in fitted.footer if note not in shared]
-        lines = [Text(clean(table.title), "bold"), *_lines(fitted, clean), *noted(own), Text()]
+        lines = [*wrapped([table.title], "bold"), *_lines(fitted, clean), *wrapped(own, "dim"), Text()]
         console.print(Text("\n").join(lines), soft_wrap=True)
     if shared:
-        console.print(Text("\n").join([*noted(shared), Text()]), soft_wrap=True)
+        console.print(Text("\n").join([*wrapped(shared, "dim"), Text()]), soft_wrap=True)
 
 
 def _fitted(table: Table, width: int) -> Table:
