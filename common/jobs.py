@@ -136,8 +136,8 @@ def blocked(
 ) -> dict[str, str]:
     """Jobs that cannot run because of failed ones, each with the id of the parent job that it lost.
 
-    A job is blocked when every run that it still has to train learns from a lost run, also when it has
-    tried. A cohort with one run that does not can still train that run.
+    A job is blocked when every run that it still has to train learns from a lost run. A cohort with one
+    run that does not can still train that run, and is blocked after it.
 
     Args:
         jobs: parents before children.
@@ -147,15 +147,16 @@ def blocked(
     parents: dict[str, str] = {}
     lost: set[str] = set()
     for job in jobs:
+        if job.id in failed:
+            lost.update(missing(job))
+            continue
         parent = next((p for p in job.after if p in failed or p in parents), None)
-        if parent is None and job.id not in failed:
+        if parent is None:
             continue
         left = set(missing(job))
         needed = [run.parents for run in job.runs if run.id in left]
-        if parent is not None and needed and all(not lost.isdisjoint(ids) for ids in needed):
+        if needed and all(not lost.isdisjoint(ids) for ids in needed):
             parents[job.id] = parent
-            lost |= left
-        elif job.id in failed:
             lost |= left
     return parents
 

@@ -70,10 +70,15 @@ def overview(ledger: Ledger, tasks: Sequence[Task]) -> tuple[list[JobRef], dict[
     missing = {job.id: left for job in submitted.values() if (left := store.missing(job.run_ids))}
     jobs = _parents_first([submitted[job_id] for job_id in missing])
     working = {task.job.id for task in tasks}
-    failed = {
-        job.id: f"{failure.cause}: {failure.message}"
+    failures = {
+        job.id: failure
         for job in jobs
         if job.id not in working and (failure := store.first_failure(missing[job.id])) is not None
+    }
+    failed = {
+        job_id: f"{failure.cause}: {failure.message}"
+        for job_id, failure in failures.items()
+        if failure.cause != "parent" or not any(parent in failures for parent in submitted[job_id].after)
     }
     lacking = {run_id for left in missing.values() for run_id in left}
     picture = reconcile(

@@ -147,10 +147,10 @@ class _Tracker:
         if self.retries.charge(ref, cause, message, explained=explained):
             self.set(job, Phase.WAITING, self.retries.notes[job.id])
             return
-        self.set(job, Phase.FAILED, self.retries.failed[job.id])
+        self.set(job, Phase.FAILED, self.retries.failed.get(job.id, ""))
         lost = blocked(self._refs.values(), self.retries.failed, lambda one: self._store.missing(one.run_ids))
         for other in self._jobs:
-            if other.id in lost and self.states[other.id].phase in (Phase.WAITING, Phase.FAILED):
+            if other.id in lost and (other is job or self.states[other.id].phase is Phase.WAITING):
                 self.states[other.id] = blocked_state(self._refs[lost[other.id]], self._records)
 
     def interrupt(self, job: Job) -> None:

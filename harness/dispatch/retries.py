@@ -56,6 +56,8 @@ class Retries:
         if self._spend(job, cause):
             self.notes[job.id] = trouble or f"again after {cause}: {message}"
             return True
+        if cause == "parent" and any(parent in self.failed for parent in job.after):
+            return False  # not its own failure: it is blocked
         self.failed[job.id] = f"{cause}: {message}"
         if not explained and cause != "disk":
             log = self._records.job(job.id).log()

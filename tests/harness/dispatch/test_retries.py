@@ -55,6 +55,16 @@ def test_bugs_and_bad_data_are_not_tried_again(bench, retries):
         assert not retries.charge(bench.job(cause).ref, cause, "no", explained=True)
 
 
+def test_a_job_whose_parent_failed_has_not_failed_itself(bench, retries):
+    parent = bench.job("parent")
+    child, orphan = bench.job("child", after=[parent]).ref, bench.job("orphan", after=[parent]).ref
+    assert not retries.charge(orphan, "parent", "it diverged", explained=True)
+    assert retries.failed == {orphan.id: "parent: it diverged"}, "no failed job explains it"
+    retries.charge(parent.ref, "bug", "no", explained=True)
+    assert not retries.charge(child, "parent", "it has no record", explained=True)
+    assert child.id not in retries.failed
+
+
 def test_a_failure_that_the_program_explained_keeps_its_own_words(bench, retries):
     job, store = bench.job("job").ref, Store(bench.runs)
     store.fail(job.run_ids, "bug", "as the program said", Path("log.txt"))
