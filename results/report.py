@@ -1,37 +1,44 @@
-"""Everything about a folder of records in one HTML file that needs no network and no script.
+"""Everything about a folder of records in one HTML file that needs no network.
 
 python -m results.report runs=runs out=report.html
+
+The page carries DataTables (`templates/datatables.min.js`, MIT license), so that its tables sort and filter
+in the browser. Its Content-Security-Policy allows this one script, by its digest, and nothing from elsewhere.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from numpy.typing import NDArray
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from common.cli import command
 from common.files import write_atomically
 from common.text import printable, say
-from results.analysis import analyse
-from results.artifacts import Gallery, worst_flips
-from results.columns import training_seconds
-from results.comparisons import Comparison, Row
+from results.analysis import Analysis, analyse
+from results.columns import KNOWN_COLUMNS, training_seconds
+from results.comparisons import BASELINE, Comparison
 from results.figure_style import to_bytes
-from results.figures import FIGURES, class_names
+from results.figures import FIGURES
 from results.filters import read
 from results.finished import Finished, finished_comparisons
+from results.galleries import ShownGallery, data_url, galleries
 from results.leaderboard import table
-from results.metrics import Pair, pair
+from results.predictions import Predictions
 from results.store import Record, Store
-from results.tables import Table
+from results.tables import Cell, Table
 
 CAPTIONS = {
     "pareto": "Error on all classes against the negative flip rate (95 % intervals): lower left is better.",
@@ -40,6 +47,56 @@ CAPTIONS = {
     "flips-between": "What flipped samples turn into.",
     "curves": "Training, mean over seeds.",
 }
+MEANINGS = {metric.title: metric.meaning for metric in KNOWN_COLUMNS.values()} | {
+    "Method": "training method of the update, with the hyperparameters that differ from its defaults",
+    "Rank": "1 + the number of methods that are told apart from this one and have fewer negative flips",
+}
+"""What a column means, by its title."""
+DIFFERENCE = "NFR - "
+"""How the title of the column with differences to plain models begins."""
+MOST_IMAGES, MOST_FLIPS = 1200, 12
+"""Of the whole page, and of one kind in one gallery."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """The head of a column."""
+
+    title: str
+    meaning: str
+    """Empty where the title says all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SortableTable:
+    """A table, as the template shows it: columns of texts, then columns of numbers."""
+
+    columns: tuple[Column, ...]
+    texts: int = 1
+    """How many columns hold texts."""
+    rows: tuple[tuple[Cell, ...], ...]
+    fixed: tuple[tuple[Cell, ...], ...] = ()
+    """Rows to compare with, which stay below the others."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """One line of the summary: what came out of a comparison."""
+
+    title: str
+    best: str
+    """The method with the fewest negative flips, among those with all their seeds; empty if there is none."""
+    nfr: str
+    difference: str
+    """Its NFR minus that of plain models; empty where there is none."""
+    difference_title: str
+    separated: int | None
+    """How many methods have fewer negative flips than No Treatment and are told apart; None without ranks."""
+    ranked: int
+    """How many methods were compared with No Treatment."""
+    missing: int
+    """How many runs of candidates are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,41 +104,7 @@ class CaptionedFigure:
     """One figure of a section."""
 
     caption: str
-    png: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownPrediction:
-    """What one of the two models says about a flipped sample."""
-
-    model: str
-    name: str
-    """Of the predicted class."""
-    right: bool
-    confidence: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownFlip:
-    """A flipped sample with its image."""
-
-    sample: int
-    target: str
-    png: bytes
-    predictions: tuple[ShownPrediction, ...]
-    """The old model's, then the new one's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownGallery:
-    """The worst flips of one method, in the first seed that has images."""
-
-    label: str
-    seed: int
-    open: bool = False
-    """Whether the page shows it without a click."""
-    negative: tuple[ShownFlip, ...]
-    positive: tuple[ShownFlip, ...]
+    url: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +112,9 @@ class Section:
     """One comparison, as the template shows it."""
 
     title: str
-    table: Table
+    overview: Overview
+    table: SortableTable
+    other_columns: SortableTable
     figures: tuple[CaptionedFigure, ...]
     galleries: tuple[ShownGallery, ...]
     facts: Mapping[str, str]
@@ -106,23 +131,79 @@ def report(finished: Finished) -> str:
         undefined=StrictUndefined,
         finalize=_without_control_characters,
     )
-    environment.filters["data_url"] = _data_url
+    environment.filters["number"] = number
     newest = max((record.finished for c in finished.comparisons for record in _records(c)), default="")
-    sections = [_section(finished, comparison) for comparison in finished.comparisons]
-    template = environment.get_template("report.html")
-    return template.render(root=str(finished.store.root), newest=newest, sections=sections)
+    shown = _distinguished([finished.shown(whole) for whole in finished.comparisons])
+    count = sum(
+        any(record.file("gallery") for record in row.records.values()) for c in shown for row in c.rows
+    )
+    most = max(1, min(MOST_FLIPS, MOST_IMAGES // max(1, 2 * count)))
+    sections = [
+        _section(finished.store, comparison, analyse(whole), most)
+        for comparison, whole in zip(shown, finished.comparisons, strict=True)
+    ]
+    script = "\n".join(_template(name) for name in ("datatables.min.js", "report.js"))
+    return environment.get_template("report.html").render(
+        root=str(finished.store.root),
+        newest=newest,
+        sections=sections,
+        most=most,
+        style=Markup(_template("report.css")),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
 
 
-def _section(finished: Finished, whole: Comparison) -> Section:
-    store, comparison = finished.store, finished.shown(whole)
+def _distinguished(shown: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons with the same title get the parts of their recipes that differ into it."""
+    recipes: dict[str, list[set[str]]] = {}
+    for comparison in shown:
+        recipes.setdefault(comparison.title, []).append(set(comparison.recipe.split()))
+    found = []
+    for comparison in shown:
+        common = set.intersection(*recipes[comparison.title])
+        own = [word for word in comparison.recipe.split() if word not in common]
+        parts = [part for part in (comparison.distinction, " ".join(own)) if part]
+        found.append(replace(comparison, distinction=", ".join(parts)))
+    return found
+
+
+@cache
+def _template(name: str) -> str:
+    return (resources.files("results") / "templates" / name).read_text(encoding="utf-8")
+
+
+class _RememberingStore(Store):
+    """A store that reads the predictions of a run once: several figures need them."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._known: dict[str, Predictions] = {}
+
+    def predictions(self, record: Record) -> Predictions:
+        if record.id not in self._known:
+            self._known[record.id] = super().predictions(record)
+        return self._known[record.id]
+
+
+def _section(source: Store, comparison: Comparison, analysis: Analysis, most: int) -> Section:
+    store = _RememberingStore(source.root)
+    main = table(store, comparison, analysis=analysis)
+    others = [
+        name
+        for name, column in KNOWN_COLUMNS.items()
+        if column.title not in main.header and any(row.summary(name) for row in comparison.candidates)
+    ]
     return Section(
         title=comparison.title,
-        table=table(store, comparison, analysis=analyse(whole)),
+        overview=_overview(comparison, analysis, main),
+        table=_sortable(main),
+        other_columns=_sortable(table(store, comparison, others, analysis), only=others),
         figures=tuple(
-            CaptionedFigure(caption=CAPTIONS[name], png=to_bytes(draw(store, comparison), "png"))
+            CaptionedFigure(caption=CAPTIONS[name], url=_picture(draw(store, comparison)))
             for name, draw in FIGURES.items()
         ),
-        galleries=_galleries(store, comparison),
+        galleries=galleries(store, comparison, most=most),
         facts=_facts(comparison),
         hyperparameters={
             row.label: _in_words(next(iter(row.records.values())).run["hyperparameters"]) or "none"
@@ -132,66 +213,68 @@ def _section(finished: Finished, whole: Comparison) -> Section:
     )
 
 
-def _galleries(store: Store, comparison: Comparison) -> tuple[ShownGallery, ...]:
-    """The galleries of all rows; the first one and that of the lowest NFR are open."""
-    names = class_names(comparison)
-    found = [
-        (row, gallery)
-        for row in comparison.candidates
-        if (gallery := _gallery(store, comparison, row, names))
+def _sortable(made: Table, *, only: Sequence[str] | None = None) -> SortableTable:
+    """The leaderboard's table: the methods, and below them the rows to compare with, which rules set apart.
+
+    With `only`, it has these columns besides that of the methods.
+    """
+    titles = made.header if only is None else ("Method", *(KNOWN_COLUMNS[name].title for name in only))
+    places = [made.header.index(title) for title in titles]
+    rows = [tuple(row[place] for place in places) for row in made.rows]
+    first, *later = sorted(made.rules)
+    last = later[0] if later else len(rows)
+    return SortableTable(
+        columns=tuple(Column(title=title, meaning=_meaning(title)) for title in titles),
+        rows=tuple(rows[first + 1 : last + 1]),
+        fixed=(*rows[: first + 1], *rows[last + 1 :]),
+        notes=made.footer if only is None else (),
+    )
+
+
+def _meaning(title: str) -> str:
+    if title.startswith(DIFFERENCE):
+        return (
+            "NFR minus that of plainly trained models of the same seed; the lines below the table explain it"
+        )
+    return MEANINGS.get(title, "")
+
+
+def _overview(comparison: Comparison, analysis: Analysis, made: Table) -> Overview:
+    scored = [
+        (summary.mean, place)
+        for place, row in enumerate(comparison.candidates, 1)  # the old model's row is the first
+        if row.complete and (summary := row.summary("nfr"))
     ]
-    if not found:
-        return ()
-    best = min(found, key=lambda item: _nfr(item[0]))[0]
-    return tuple(replace(gallery, open=row in (best, found[0][0])) for row, gallery in found)
+    best = made.rows[min(scored)[1]] if scored else ()
+    cells = dict(zip(made.header, (cell.text.strip() for cell in best), strict=False))
+    title = next((title for title in made.header if title.startswith(DIFFERENCE)), "")
+    difference = cells.get(title, "")
+    rank = analysis.rank.get(BASELINE)
+    return Overview(
+        title=comparison.title,
+        best=cells.get("Method", ""),
+        nfr=cells.get(KNOWN_COLUMNS["nfr"].title, ""),
+        difference="" if difference == "-" else difference,
+        difference_title=title,
+        separated=None if rank is None else rank - 1,
+        ranked=len(analysis.rank) - 1,
+        missing=sum(len(row.missing) for row in comparison.candidates),
+    )
 
 
-def _nfr(row: Row) -> float:
-    summary = row.summary("nfr")
-    return summary.mean if summary else 1.0
+def number(text: str) -> str:
+    """The number that a cell begins with, for sorting; empty if it begins with none."""
+    found = re.match(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?", text.strip())
+    return found.group().replace(",", "").removeprefix("+") if found else ""
 
 
-def _gallery(store: Store, comparison: Comparison, row: Row, names: Sequence[str]) -> ShownGallery | None:
-    for seed, record in row.records.items():
-        old = comparison.old.records.get(seed)
-        if old is None or record.file("gallery") is None:
-            continue
-        gallery = Gallery.from_bytes(store.content(record, "gallery"))
-        images = dict(zip(gallery.index.tolist(), gallery.images, strict=True))
-        both = pair(store.predictions(old), store.predictions(record))
-        flips = worst_flips(both.old, both.new)
-        return ShownGallery(
-            label=row.label,
-            seed=seed,
-            negative=tuple(_flips(flips.negative.tolist(), both, images, names)),
-            positive=tuple(_flips(flips.positive.tolist(), both, images, names)),
-        )
-    return None
+def _picture(figure: Figure) -> str:
+    """A figure as a data URL: with few colours, which is a third of the bytes."""
+    from PIL import Image
 
-
-def _flips(
-    indices: Sequence[int], both: Pair, images: Mapping[int, NDArray[np.uint8]], names: Sequence[str]
-) -> Iterator[ShownFlip]:
-    position = {index: i for i, index in enumerate(both.old.index.tolist())}
-    for index in indices:
-        if index not in images:
-            continue
-        i = position[index]
-        target = int(both.old.target[i])
-        yield ShownFlip(
-            sample=index,
-            target=names[target],
-            png=_png(images[index]),
-            predictions=tuple(
-                ShownPrediction(
-                    model=model,
-                    name=names[int(predictions.prediction[i])],
-                    right=int(predictions.prediction[i]) == target,
-                    confidence=None if predictions.confidence is None else float(predictions.confidence[i]),
-                )
-                for model, predictions in (("old", both.old), ("new", both.new))
-            ),
-        )
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(to_bytes(figure, "png"))).convert("RGB").quantize(128).save(buffer, format="PNG")
+    return data_url("image/png", buffer.getvalue())
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:
@@ -219,21 +302,9 @@ def _records(comparison: Comparison) -> Iterable[Record]:
     yield from comparison.references
 
 
-def _png(image: NDArray[np.uint8]) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def _without_control_characters(value: Any) -> Any:
     """What the page shows of a value; text of the template itself, and markup, stay."""
     return printable(value) if type(value) is str else value
-
-
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 @dataclass(frozen=True, kw_only=True)
