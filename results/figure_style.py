@@ -130,9 +130,10 @@ def height_with_legend(height: float, entries: int) -> float:
     return max(height, 0.8 + 0.2 * entries)
 
 
-def legend_on_the_right(axes: Axes) -> None:
-    """Put the legend of a subplot outside of it, on its right."""
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+def legend_on_the_right(axes: Axes, of: Axes | None = None) -> None:
+    """Put the legend of a subplot, or of another one drawn alike, outside of it, on its right."""
+    entries = (of or axes).get_legend_handles_labels()
+    axes.legend(*entries, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
 def to_bytes(figure: Figure, form: str) -> bytes:

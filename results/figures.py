@@ -151,8 +151,8 @@ def curves(store: Store, comparison: Comparison) -> Figure:
     """Training loss and accuracy by epoch, means over seeds; the losses of methods differ in their terms."""
     figure = new_figure(8, height_with_legend(3.6, len(_done(comparison))), title=comparison.title)
     styles = _styles(comparison)
-    for number, name in enumerate(("loss", "train_accuracy"), 1):
-        axes = add_axes(figure, 1, 2, number)
+    panels = {name: add_axes(figure, 1, 2, n) for n, name in enumerate(("loss", "train_accuracy"), 1)}
+    for name, axes in panels.items():
         for row in _done(comparison):
             histories = [
                 [epoch.get(name) for epoch in store.history(record)] for record in row.records.values()
@@ -168,7 +168,7 @@ def curves(store: Store, comparison: Comparison) -> Figure:
                 )  # fmt: skip
         axes.set(xlabel="epoch", ylabel={"loss": "training loss"}.get(name, "training accuracy"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_on_the_right(axes)
+    legend_on_the_right(panels["train_accuracy"], of=panels["loss"])  # not every record has an accuracy
     return figure
 
 
