@@ -195,7 +195,7 @@ def notes(report: GateReport) -> list[str]:
         head += f"; {samples.old.runs} runs of the old version, {samples.new.runs} of the new one; on average"
         flips = f" {negative:.1f} negative flips, {positive:.1f} positive"
     else:
-        flips = f"; {negative} negative flips, {positive} positive"
+        flips = f"; {negative} negative flip{'' if negative == 1 else 's'}, {positive} positive"
     lines = [head + flips + (f", McNemar p = {p:.3g}" if p is not None else "")]
     if samples.left_out:
         lines.append(

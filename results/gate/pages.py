@@ -61,7 +61,9 @@ def _markdown(report: GateReport, most: int) -> str:
     flips = report.flips("negative", most)
     if flips:
         total = count_flips(report)
-        title = f"{total:,} negative flips" + (f", the first {len(flips)}" if total > len(flips) else "")
+        title = f"{total:,} negative flip{'' if total == 1 else 's'}" + (
+            f", the first {len(flips)}" if total > len(flips) else ""
+        )
         parts.append(_folded(title, _untitled(_flip_table(flips))))
     return "\n".join(parts)
 

@@ -166,6 +166,6 @@ def test_both_versions_may_be_in_one_file(files, capsys):
     (files / "both.csv").write_text("id,target,v1,v2\n1,0,0,0\n2,1,1,0\n")
     words = ["old=both.csv", "new=both.csv", "old.prediction=v1", "new.prediction=v2"]
     assert main([*words, "max_nfr=10%"]) == 3
-    assert "1 negative flips" in capsys.readouterr().out
+    assert "1 negative flip," in capsys.readouterr().out
     assert main([*words, "old.predicton=v1"]) == 2
     assert "columns.predicton: the roles are id, target" in capsys.readouterr().err
