@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from common.identity import content_hash
 from common.jobs import JobRef, Resources, RunRef
 from harness.architectures import ARCHITECTURES
 from harness.recipes import Recipe
@@ -153,8 +153,7 @@ class Run:
     def id(self) -> str:
         """Readable prefix and hash of the content: `digits-resnet8-mpt-kl-s0-1f2e3d4c5b`."""
         name = {"old": "old", "reference": f"reference{self.index}", "candidate": self.method}[self.role]
-        digest = hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
-        return f"{self.dataset}-{self.model.file_label}-{name}-s{self.seed}-{digest[:12]}"
+        return f"{self.dataset}-{self.model.file_label}-{name}-s{self.seed}-{content_hash(self.content())}"
 
     @cached_property
     def label(self) -> str:

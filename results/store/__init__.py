@@ -12,9 +12,8 @@ A process that was given up for lost and comes back finds a newer attempt and is
 
 from __future__ import annotations
 
-from common.jobs import Cause
 from results.store.attempts import Attempt, StaleAttempt
 from results.store.folder import Store
 from results.store.records import BrokenRecord, Failure, Record, RunContent
 
-__all__ = ["Attempt", "BrokenRecord", "Cause", "Failure", "Record", "RunContent", "StaleAttempt", "Store"]
+__all__ = ["Attempt", "BrokenRecord", "Failure", "Record", "RunContent", "StaleAttempt", "Store"]
