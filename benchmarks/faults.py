@@ -35,8 +35,6 @@ from rich.console import Console
 from rich.table import Table
 
 from common import cli
-from common.paths import RecordsFolder
-from common.progress import Progress
 from results.store import Store
 from tests.slurm.cluster import NODES, Cluster
 
@@ -98,7 +96,6 @@ class Sweep:
         self, runs: Path, betons: Path, words: tuple[str, ...], environment: Mapping[str, str]
     ) -> None:
         self.runs = runs
-        self.records = RecordsFolder(runs)
         self.starts = 0
         self._betons = betons
         self._words = words
@@ -116,21 +113,6 @@ class Sweep:
                 command, stdout=output, stderr=output, env={**os.environ, **self._environment}
             )
         return self.process
-
-    def programs(self) -> list[psutil.Process]:
-        """The programs that train at this moment."""
-        found = []
-        for folder in self.records.job_folders():
-            progress = Progress.read(folder)
-            if progress is not None and progress.state not in ("done", "failed"):
-                with contextlib.suppress(psutil.Error):
-                    process = psutil.Process(progress.pid)
-                    if any(str(self.runs) in part for part in process.cmdline()) or self._is_fork(process):
-                        found.append(process)
-        return found
-
-    def _is_fork(self, process: psutil.Process) -> bool:
-        return any(str(self.runs) in file.path for file in process.open_files())
 
     def descendants(self, name: str) -> list[psutil.Process]:
         """Processes below the sweep whose command line holds `name`."""
@@ -162,13 +144,13 @@ class Arena:
     # --- processes
 
     def kill_program(self) -> Undo | None:
-        return self._signal(self.sweep.programs(), signal.SIGKILL)
+        return self._signal(self._programs(), signal.SIGKILL)
 
     def terminate_program(self) -> Undo | None:
-        return self._signal(self.sweep.programs(), signal.SIGTERM)
+        return self._signal(self._programs(), signal.SIGTERM)
 
     def stop_program(self) -> Undo | None:
-        return self._stop(self.sweep.programs())
+        return self._stop(self._programs())
 
     def kill_sweep(self) -> Undo | None:
         return self._signal([psutil.Process(self.sweep.process.pid)], signal.SIGKILL)
@@ -303,6 +285,12 @@ class Arena:
     def _cluster(self) -> Cluster:
         assert self.cluster is not None
         return self.cluster
+
+    def _programs(self) -> list[psutil.Process]:
+        """The programs that train or are about to."""
+        if self.cluster is not None:
+            return self._on_nodes("harness.execute")
+        return self.sweep.descendants("forkserver import main")[1:]  # the first is the server
 
     def _on_nodes(self, name: str) -> list[psutil.Process]:
         found = []
