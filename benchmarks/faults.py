@@ -439,6 +439,7 @@ def _disturb(arena: Arena, faults: tuple[Fault, ...], count: int) -> list[str]:
         if sweep.process.poll() is not None:
             if sweep.process.returncode == 0 and len(numbers(sweep.runs)) == RUNS:
                 break
+            _follow_advice(sweep)  # or a sweep that is through would be started for ever
             sweep.start()
             time.sleep(dice.uniform(1, 4))
         fault = dice.choice(faults)
