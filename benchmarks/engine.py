@@ -28,7 +28,7 @@ from benchmarks.report import Row, median_row, print_rows, wait_for_gpu, write_r
 from common.cli import command, parse
 from harness import checkpoint, models
 from harness.compute import ComputeConfig
-from harness.engine import Cohort, Normalise, Position, Student, Teachers
+from harness.engine import Cohort, Normalise, Position, SharedBatch, Student, Teachers, plain_batch
 from harness.inference import frozen
 from harness.plan import Model
 from harness.recipes import Recipe
@@ -38,11 +38,11 @@ from loaders.datasets import DATASETS, Dataset
 from loaders.encoding import encode_jpeg
 from loaders.feeds import open_feed
 from loaders.layout import JPEG, RAW
-from methods import METHODS, Method
+from methods import GROUPS, METHODS, Loss
 from results.store import Store
 
 RESULTS = Path(__file__).parent / "results" / "engine.json"
-CANDIDATES = tuple(name for name, entry in METHODS.items() if not entry.ablation)
+CANDIDATES = GROUPS["all"]
 REFERENCES = 8
 THREADS = 2
 SMALL_IMAGES = 8192
@@ -182,14 +182,16 @@ def lockstep(work: Work, rounds: int) -> list[Row]:
     ]
 
 
-def candidate(name: str) -> Method:
+def candidate(name: str) -> Loss:
     """The method with its defaults, ELODI without plain epochs at the start."""
     entry = METHODS[name]
     warmup = {"warmup_epochs": 0} if name.startswith("elodi") else {}
-    return entry.load()(**{**entry.defaults, **warmup})
+    method = entry.load()(**{**entry.defaults, **warmup})
+    assert isinstance(method, Loss)
+    return method
 
 
-def make_cohort(work: Work, methods: Sequence[Method], teachers: Teachers, feed: Feed) -> Cohort:
+def make_cohort(work: Work, methods: Sequence[Loss], teachers: Teachers, feed: Feed) -> Cohort:
     recipe = Recipe(epochs=10_000, batch_size=work.batch_size, lr=0.01, weight_decay=5e-4)
     students = [
         Student(models.build(work.model, work.classes, 0), method, recipe, work.classes // 2, NUMERICS)
@@ -226,13 +228,16 @@ class Units:
         batch, load = self._load()
         images = self._normalise(batch.images)
         forward = statistics.median(timed(lambda: self._one_teacher(images)) for _ in range(3))
-        teachers = cohort._teachers(images)
+        shared = SharedBatch(
+            images=images,
+            targets=batch.targets,
+            indices=batch.indices,
+            class_counts=self._feed.class_counts,
+            teachers=cohort._teachers(images),
+            epoch=0,
+        )
         steps = [
-            timed(
-                lambda student=student: student.learn(  # type: ignore[misc]
-                    images, batch.targets, teachers, epoch=0, lr=0.01
-                )
-            )
+            timed(lambda student=student: student.learn(shared, lr=0.01))  # type: ignore[misc]
             for student in cohort.students
         ]
         forwards = [student.method.uses_old + student.method.references for student in cohort.students]
@@ -346,7 +351,7 @@ def checkpoints(root: Path, rounds: int) -> list[Row]:
     recipe = Recipe(epochs=1, batch_size=8, lr=0.01, weight_decay=0)
     network = models.build(Model(arch="resnet18", stem="imagenet"), 100, 0)
     student = Student(network, candidate("none"), recipe, 50, compute)
-    student.learn(torch.zeros(8, 3, 32, 32), torch.zeros(8, dtype=torch.int64), (None, ()), epoch=0, lr=0.01)
+    student.learn(plain_batch(torch.zeros(8, 3, 32, 32), torch.zeros(8, dtype=torch.int64)), lr=0.01)
     attempt = Store(root / "runs").begin("benchmark")
     writer = checkpoint.Writer({})
     waits, whole = [], []

@@ -26,7 +26,7 @@ from loaders.batches import Feed
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS, PART_FOLDERS
 from loaders.feeds import open_feed
-from methods import METHODS
+from methods.plain import NoTreatment
 
 RESULTS = Path(__file__).parent / "results" / "glyphs.json"
 GLYPHS = DATASETS["glyphs100"]
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     }
     normalise = Normalise(GLYPHS.mean, GLYPHS.std, compute)
     network = models.build(Model(arch="resnet18", stem="imagenet"), 100, config.seed)
-    student = Student(network, METHODS["none"].load()(), recipe, 50, compute)
+    student = Student(network, NoTreatment(), recipe, 50, compute)
     cohort = Cohort(
         [student],
         Teachers(None, [], compute),

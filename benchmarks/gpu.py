@@ -25,7 +25,7 @@ from benchmarks.report import Row, median_row, print_rows, wait_for_gpu, write_r
 from common.cli import command, parse
 from harness import models
 from harness.compute import ComputeConfig
-from harness.engine import Normalise, Student
+from harness.engine import Normalise, Student, plain_batch
 from harness.plan import Model
 from harness.recipes import recipe_for
 from loaders.batches import Feed
@@ -33,7 +33,7 @@ from loaders.datasets import DATASETS
 from loaders.encoding import encode_jpeg
 from loaders.feeds import open_feed
 from loaders.layout import JPEG
-from methods import METHODS
+from methods.plain import NoTreatment
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 MLPERF_H100 = 7008.0  # images/s of ResNet-50 training on one GPU of an eight-GPU H100 machine
@@ -179,9 +179,7 @@ class Training:
 
     def __init__(self, model: Model, pixels: int, batch: int, compute: ComputeConfig) -> None:
         network = models.build(model, 1000, 0)
-        self._student = Student(
-            network, METHODS["none"].load()(), recipe_for("imagenet", "resnet18", {}), 500, compute
-        )
+        self._student = Student(network, NoTreatment(), recipe_for("imagenet", "resnet18", {}), 500, compute)
         self._normalise = Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), compute)
         generator = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (batch, pixels, pixels, 3), generator=generator, dtype=torch.uint8)
@@ -199,7 +197,7 @@ class Training:
 
     def step(self, images: torch.Tensor, targets: torch.Tensor) -> None:
         """As the engine does it, without a look at the loss."""
-        self._student.learn(self._normalise(images), targets, (None, ()), epoch=0, lr=0.01)
+        self._student.learn(plain_batch(self._normalise(images), targets), lr=0.01)
 
 
 def epoch_pace(feed: Feed, epoch: int, training: Training | None) -> float:

@@ -34,6 +34,7 @@ def make_jobs(runs: int) -> tuple[Job, ...]:
         old_recipe=recipe_for("digits", "resnet8", {}),
         recipe=recipe_for("digits", "resnet8", {}),
         precision="fp32",
+        init="scratch",
         variants=variants,
         seeds=tuple(range(runs // 100)),
     )

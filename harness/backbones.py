@@ -68,7 +68,7 @@ class _Reported:
     """A feed that tells how many samples it has yielded."""
 
     def __init__(self, feed: Feed, report: Callable[[int], None]) -> None:
-        self.samples, self.batches = feed.samples, feed.batches
+        self.samples, self.batches, self.class_counts = feed.samples, feed.batches, feed.class_counts
         self._feed, self._report = feed, report
 
     @contextmanager

@@ -26,9 +26,8 @@ from harness.settings import (
     refuse_repeats,
 )
 from loaders.datasets import DATASETS, Contents, Dataset, Encoding, fingerprint, look_into
-from methods import METHODS
+from methods import GROUPS, METHODS
 
-GROUPS = ("all", "ablations")
 OF_THE_SWEEP = frozenset(
     {"experiment", "plan", "stale", *cli.settings(Runtime), *cli.settings(DispatchConfig)}
 )
@@ -122,15 +121,12 @@ def load_plugins(words: Mapping[str, str]) -> None:
 
 
 def chosen(names: Iterable[str]) -> tuple[str, ...]:
-    """Method names with `all` and `ablations` spelt out, in the registry's order.
+    """Method names with the words for groups spelt out, in the registry's order.
 
-    The two groups are those of the paper: methods of plugins are asked for by name.
+    Groups have built-in methods alone: those of plugins are asked for by name.
     """
-    wanted = set(names)
-    groups = {
-        name: "ablations" if METHODS[name].ablation else "all" for name in METHODS if name in METHODS.builtin
-    }
-    return tuple(name for name in METHODS if name in wanted or groups.get(name) in wanted)
+    wanted = {member for name in names for member in GROUPS.get(name, (name,))}
+    return tuple(name for name in METHODS if name in wanted)
 
 
 def _require_names(config: SweepConfig) -> None:
@@ -200,7 +196,7 @@ def setting(
     dataset, training, loader = DATASETS[config.data.dataset], config.training, config.runtime.loader
     arch = training.arch or dataset.arch
     old_arch = training.old_arch or arch
-    _require_fitting(dataset, arch, old_arch, loader)
+    _require_fitting(dataset, arch, old_arch, loader, training.init)
     overrides = training.recipe
     if draws(loader) != "counter":
         overrides["draws"] = draws(loader)
@@ -227,6 +223,7 @@ def setting(
         old_recipe=old_recipe,
         recipe=recipe_for(dataset.name, arch, overrides),
         precision=_precision(training, gpu=gpu),
+        init=training.init,
         variants=tuple(variants),
         seeds=config.seeds,
     )
@@ -357,12 +354,14 @@ def _typed(method: str, key: str, name: str, text: str) -> Any:
     return cli.value(key, text, get_type_hints(cls)[field])
 
 
-def _require_fitting(dataset: Dataset, arch: str, old_arch: str, loader: str) -> None:
+def _require_fitting(dataset: Dataset, arch: str, old_arch: str, loader: str, init: str) -> None:
     new, old = ARCHITECTURES[arch], ARCHITECTURES[old_arch]
     if loader != "auto" and new.backbone:
         raise ValueError(f"loader={loader}: {arch} learns from features (leave loader= out)")
     if loader == "resident" and dataset.augmentation.kind != "pad-crop":
         raise ValueError(f"loader=resident: {dataset.name} has images of many sizes (use loader=stream)")
+    if init == "old" and old_arch != arch:
+        raise ValueError(f"init=old: candidates of {arch} cannot start from weights of {old_arch}")
     if old_arch != arch and (new.backbone or old.backbone):
         raise ValueError(
             f"arch={arch} old_arch={old_arch}: a frozen backbone's features serve old and new model alike, "

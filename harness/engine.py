@@ -23,7 +23,7 @@ from harness.distributed import ALONE, World
 from harness.inference import frozen
 from harness.recipes import Recipe
 from loaders.batches import Feed
-from methods import Method, Step
+from methods import Loss, Method, Step
 
 CUDA_LOOK_STEPS = 50  # how often a GPU is asked whether all losses were finite
 
@@ -39,6 +39,22 @@ class Normalise:
         return torch.addcmul(self._shift, images.float(), self._scale).permute(0, 3, 1, 2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TeacherAnswers:
+    """What the teachers say about a batch; features are the inputs of their last linear layers."""
+
+    old: Tensor | None = None
+    """[B, C_old]"""
+    references: tuple[Tensor, ...] = ()
+    """One [B, C] each."""
+    old_features: Tensor | None = None
+    """[B, D_old]"""
+    reference_features: tuple[Tensor, ...] = ()
+    """One [B, D] each."""
+    old_classifier: nn.Module | None = None
+    """The old model's last linear layer in fp32, frozen."""
+
+
 class Teachers:
     """The frozen models whose logits methods read: the old model and the references, one after the other.
 
@@ -48,24 +64,65 @@ class Teachers:
     """
 
     def __init__(
-        self, old: nn.Module | None, references: Sequence[nn.Module], compute: ComputeConfig
+        self,
+        old: nn.Module | None,
+        references: Sequence[nn.Module],
+        compute: ComputeConfig,
+        *,
+        old_classifier: str | None = None,
+        classifier: str | None = None,
     ) -> None:
+        """Where a method reads features, the paths of the last linear layer: the old model's, references'."""
         self._compute = compute
-        self._old = None if old is None else self._frozen(old)
-        self._references = [self._frozen(reference) for reference in references]
+        self._old = None if old is None else self._frozen(old, old_classifier)
+        self._references = [self._frozen(reference, classifier) for reference in references]
+        self._old_classifier = None
+        if old is not None and old_classifier is not None:
+            self._old_classifier = compute.place(frozen(old.get_submodule(old_classifier)))
 
-    def __call__(self, images: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
-        """[B, 3, H, W] -> old logits [B, C_old] or None, and one [B, C] a reference."""
+    def __call__(self, images: Tensor) -> TeacherAnswers:
+        """[B, 3, H, W] -> what each says."""
         images = images.to(self._compute.dtype)
         with torch.inference_mode():
             old = None if self._old is None else self._old(images)
             references = [reference(images) for reference in self._references]
         # Outside of inference mode a copy is an ordinary tensor, which a method's loss may save for backward.
-        return None if old is None else old.float().clone(), tuple(r.float().clone() for r in references)
+        old_logits, old_features = (None, None) if old is None else map(_copy, old)
+        copies = [tuple(map(_copy, answer)) for answer in references]
+        return TeacherAnswers(
+            old=old_logits,
+            references=tuple(logits for logits, _ in copies if logits is not None),
+            old_features=old_features,
+            reference_features=tuple(features for _, features in copies if features is not None),
+            old_classifier=self._old_classifier,
+        )
 
-    def _frozen(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+    def _frozen(self, network: nn.Module, classifier: str | None) -> Answer:
         """In the precision of the forward passes once and for all: autocast would cast at every call."""
-        return self._compute.callable(self._compute.place(frozen(network), self._compute.dtype))
+        placed = self._compute.place(frozen(network), self._compute.dtype)
+        return _answering(placed, self._compute.callable(placed), classifier)
+
+
+Answer = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+"""Images [B, 3, H, W] -> logits [B, C], and features [B, D] where they are asked for."""
+
+
+def _answering(network: nn.Module, forward: Callable[[Tensor], Tensor], classifier: str | None) -> Answer:
+    """`forward`, which runs `network`, with the input of the layer at path `classifier` in it."""
+    if classifier is None:
+        return lambda images: (forward(images), None)
+    seen: list[Tensor] = []
+    network.get_submodule(classifier).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    def answer(images: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits = forward(images)
+        return logits, seen.pop()
+
+    return answer
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.float().clone()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +131,33 @@ class Position:
 
     epoch: int = 0
     batch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedBatch:
+    """What all students of a step have in common."""
+
+    images: Tensor
+    """Normalised [B, 3, H, W], or features [B, D] of a frozen backbone."""
+    targets: Tensor
+    """[B]"""
+    indices: Tensor
+    """Sample numbers in the training set [B]."""
+    class_counts: Tensor
+    """Training images by class [C]."""
+    teachers: TeacherAnswers
+    epoch: int = 0
+
+
+def plain_batch(images: Tensor, targets: Tensor) -> SharedBatch:
+    """A batch without teachers and counts, for a method that reads neither: to time or test a step."""
+    return SharedBatch(
+        images=images,
+        targets=targets,
+        indices=torch.arange(len(targets), device=targets.device),
+        class_counts=targets.new_empty(0),  # counting would make a GPU wait
+        teachers=TeacherAnswers(),
+    )
 
 
 class _Answer:
@@ -96,15 +180,20 @@ class Student:
     def __init__(
         self,
         network: nn.Module,
-        method: Method,
+        method: Loss,
         recipe: Recipe,
         old_classes: int,
         compute: ComputeConfig,
         world: World = ALONE,
+        *,
+        classifier: str | None = None,
     ) -> None:
+        """`classifier` is the path of the last linear layer, for a method that reads features."""
+        assert classifier is not None or not method.reads_features
         self.network = compute.place(network)
         replica = world.replicate(self.network, sync_batchnorm=compute.sync_batchnorm)
-        self._forward = compute.callable(replica)
+        reads = classifier if method.reads_features else None
+        self._forward = _answering(self.network, compute.callable(replica), reads)
         self._world = world
         self.method = method
         self.history: list[dict[str, float]] = []
@@ -131,18 +220,10 @@ class Student:
         self._asked: _Answer | None = None
         self._ready()
 
-    def learn(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        teachers: tuple[Tensor | None, tuple[Tensor, ...]],
-        *,
-        epoch: int,
-        lr: float,
-    ) -> None:
+    def learn(self, batch: SharedBatch, *, lr: float) -> None:
         """One step on one batch; an error of the method's own ends this student alone."""
         try:
-            self._step(images, targets, teachers, epoch=epoch, lr=lr)
+            self._step(batch, lr=lr)
         except (MemoryError, torch.OutOfMemoryError):
             raise  # of memory there was too little for all of them
         except Exception as error:  # a method is anybody's code
@@ -156,28 +237,31 @@ class Student:
         """Whether it has neither diverged nor failed."""
         return self.diverged_at is None and not self.failure
 
-    def _step(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        teachers: tuple[Tensor | None, tuple[Tensor, ...]],
-        *,
-        epoch: int,
-        lr: float,
-    ) -> None:
+    def _step(self, batch: SharedBatch, *, lr: float) -> None:
+        teachers = batch.teachers
+        images, noted = self.method.augment(batch.images, batch.targets)
         with self._compute.autocast():
-            logits = self._forward(images)
+            logits, features = self._forward(images)
         logits = logits.float()
         step = Step(
             logits=logits,
-            targets=targets,
-            epoch=epoch,
+            targets=batch.targets,
+            images=batch.images,
+            indices=batch.indices,
+            epoch=batch.epoch,
+            epochs=self._recipe.epochs,
             old_classes=self._old_classes,
-            old_logits=teachers[0],
-            references=teachers[1][: self.method.references],
+            class_counts=batch.class_counts,
+            old_logits=teachers.old,
+            references=teachers.references[: self.method.references],
+            features=None if features is None else features.float(),
+            old_features=teachers.old_features,
+            reference_features=teachers.reference_features[: self.method.references],
+            old_classifier=teachers.old_classifier,
+            augmented=noted,
         )
         losses = self.method.loss(step)
-        self._count(losses, logits, targets)
+        self._count(losses, logits, batch.targets)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
@@ -309,18 +393,26 @@ class Cohort:
 
     def train(self) -> Iterator[Position]:
         """Train to the recipe's last epoch; yields after every batch, and may be left at any of them."""
+        counts = self._feed.class_counts
         while self.position.epoch < self._recipe.epochs:
             epoch = self.position.epoch
             with self._feed.epoch(self._key, epoch, self.position.batch) as batches:
                 for batch in batches:
                     images = self._normalise(batch.images)
-                    teachers = self._teachers(images)
+                    shared = SharedBatch(
+                        images=images,
+                        targets=batch.targets,
+                        indices=batch.indices,
+                        class_counts=counts,
+                        teachers=self._teachers(images),
+                        epoch=epoch,
+                    )
                     done = self.position.batch
                     lr = self._recipe.lr_at(epoch + done / self._feed.batches)
                     last = done + 1 == self._feed.batches
                     for student in self.training:
                         with drawn_from(self._key, epoch, done, self._rank, device=images.device):
-                            student.learn(images, batch.targets, teachers, epoch=epoch, lr=lr)
+                            student.learn(shared, lr=lr)
                     if last or images.device.type == "cpu":
                         self.look()
                     elif done % CUDA_LOOK_STEPS == 0:

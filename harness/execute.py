@@ -27,12 +27,12 @@ from harness.distributed import World, joined
 from harness.engine import Cohort, Student, Teachers
 from harness.failures import ParentMissing, RunsFailed, failures_recorded, forget_last_attempt
 from harness.parents import Parents
-from harness.plan import Job, Run
+from harness.plan import Job, Model, Run
 from harness.publisher import Publisher
 from harness.settings import Runtime
 from harness.trainer import Member, Trainer, resume
 from loaders.datasets import Encoding
-from methods import METHODS, Method
+from methods import METHODS, Loss
 from results.store import Attempt, Store
 
 DONE = 0
@@ -200,24 +200,39 @@ class _JobRunner:
 
     def _member(self, run: Run, compute: ComputeConfig) -> Member:
         network = models.build(run.model, run.trained_classes, run.stream_key)
-        method: Method = METHODS.find(run.method).load()(**dict(run.hyperparameters))
+        method = METHODS.find(run.method).load()(**dict(run.hyperparameters))
+        assert isinstance(method, Loss)
         if self._world.size > 1 and not method.divisible:
             raise ValueError(f"{run.label}: its loss cannot be divided among processes: train it on one GPU")
-        student = Student(network, method, run.recipe, run.split.old_classes, compute, self._world)
+        classifier = models.classifier_path(network, run.model) if method.reads_features else None
+        if run.init == "old":
+            models.start_from(network, self._parents.network(run.parents[0]))
+        student = Student(
+            network, method, run.recipe, run.split.old_classes, compute, self._world, classifier=classifier
+        )
         folder = self._store.folder(run.id)
         return Member(run=run, student=student, folder=folder, attempt=self._attempts.get(run.id))
 
-    def _teachers(self, methods: Sequence[Method], compute: ComputeConfig) -> Teachers:
+    def _teachers(self, methods: Sequence[Loss], compute: ComputeConfig) -> Teachers:
         """Those that any student's loss reads; the first references serve all."""
         assert len({run.parents[:1] for run in self._runs}) == 1, "one stream, one old model"
-        old = [run for run, method in zip(self._runs, methods, strict=True) if method.uses_old]
+        uses_old = any(method.uses_old for method in methods)
         most = max(self._runs, key=lambda run: len(run.parents))
         count = max(method.references for method in methods)
+        old = self._parents.network(most.parents[0]) if uses_old else None
+        references = [self._parents.network(parent) for parent in most.parents[1 : 1 + count]]
+        if not any(method.reads_features for method in methods):
+            return Teachers(old, references, compute)
         return Teachers(
-            self._parents.network(old[0].parents[0]) if old else None,
-            [self._parents.network(parent) for parent in most.parents[1 : 1 + count]],
+            old,
+            references,
             compute,
+            old_classifier=None if old is None else models.classifier_path(old, self._old_model(most)),
+            classifier=models.classifier_path(references[0], most.model) if references else None,
         )
+
+    def _old_model(self, run: Run) -> Model:
+        return self._parents.run(run.parents[0]).model
 
     def _has_parents(self, run: Run) -> bool:
         """Whether the run's parents have records; where one has none, that is this run's failure alone."""

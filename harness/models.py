@@ -39,14 +39,47 @@ def build(model: Model, classes: int, seed: int) -> nn.Module:
     return Resized(network, architecture.size) if _is_resized(architecture) else network
 
 
-def classifier(network: nn.Module, model: Model) -> nn.Linear:
-    """The last linear layer of a network made by `build`."""
+def classifier_path(network: nn.Module, model: Model) -> str:
+    """Path of the last linear layer of a network made by `build`.
+
+    Raises:
+        ValueError: its classifier is a convolution.
+    """
     architecture = ARCHITECTURES[model.arch]
-    inner = network.get_submodule("network") if _is_resized(architecture) else network
-    head = inner.get_submodule(_head_path(architecture))
-    last = head[-1] if isinstance(head, nn.Sequential) else head
+    path = _head_path(architecture)
+    if _is_resized(architecture):
+        path = f"network.{path}"
+    head = network.get_submodule(path)
+    if isinstance(head, nn.Sequential):
+        path = f"{path}.{len(head) - 1}"
+    if not isinstance(network.get_submodule(path), nn.Linear):
+        raise ValueError(f"arch={model.arch}: its classifier is not a linear layer, so it has no features")
+    return path
+
+
+def classifier(network: nn.Module, model: Model) -> nn.Linear:
+    """The last linear layer of a network made by `build`.
+
+    Raises:
+        ValueError: its classifier is a convolution.
+    """
+    last = network.get_submodule(classifier_path(network, model))
     assert isinstance(last, nn.Linear)
     return last
+
+
+def start_from(network: nn.Module, old: nn.Module) -> None:
+    """Give `network` the weights of `old`, of the same architecture and as many classes or fewer.
+
+    The old classes' rows of the classifier are the old model's, those of new classes stay as they are.
+    """
+    mine, theirs = network.state_dict(), old.state_dict()
+    assert mine.keys() == theirs.keys(), "one architecture"
+    for name, value in theirs.items():
+        if value.dim():
+            mine[name][: len(value)] = value  # only the classifier's may be longer
+        else:
+            mine[name].copy_(value)
 
 
 def _without_classes(model: Model, architecture: Architecture) -> nn.Module:

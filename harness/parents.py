@@ -32,14 +32,21 @@ class Parents:
             raise ParentMissing(f"{run_id} {what}")
         return record
 
+    def run(self, run_id: str) -> Run:
+        """The run itself, from its record.
+
+        Raises:
+            ParentMissing: it has no record, or has diverged.
+        """
+        return Run.from_content(self.record(run_id).run)
+
     def network(self, run_id: str) -> nn.Module:
         """The trained network of a run.
 
         Raises:
             ParentMissing: it has no record, or has diverged.
         """
-        record = self.record(run_id)
-        run = Run.from_content(record.run)
+        record, run = self.record(run_id), self.run(run_id)
         network = models.build(run.model, run.trained_classes, run.stream_key)
         weights = io.BytesIO(self._store.content(record, "weights"))
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))

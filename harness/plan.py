@@ -25,6 +25,7 @@ from methods import METHODS
 from methods.source import code_digest
 
 Role = Literal["old", "reference", "candidate"]
+Init = Literal["scratch", "old"]
 Scalar = float | int | bool | str
 
 
@@ -100,6 +101,8 @@ class Run:
     model: Model
     recipe: Recipe
     precision: Precision = "fp32"
+    init: Init = "scratch"
+    """Where a candidate's weights start: freshly drawn, or at the old model's."""
     method: str = "none"
     hyperparameters: tuple[tuple[str, Scalar], ...] = ()
     method_version: int = 1
@@ -112,10 +115,10 @@ class Run:
         """All that decides the weights, as JSON can hold it."""
         content = asdict(self)
         del content["shown"]
-        if (
-            self.precision == "fp32"
-        ):  # left out, so that runs from before it was part of the identity are found
-            del content["precision"]
+        # Left out where they are as they always were, so that runs from before they were words are found.
+        for name, usual in {"precision": "fp32", "init": "scratch"}.items():
+            if content[name] == usual:
+                del content[name]
         content["hyperparameters"] = dict(self.hyperparameters)
         content["parents"] = list(self.parents)
         return content
@@ -211,6 +214,7 @@ class Setting:
     old_recipe: Recipe
     recipe: Recipe
     precision: Precision
+    init: Init
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
 
@@ -239,6 +243,7 @@ def expand(setting: Setting) -> tuple[Run, ...]:
         candidates = [
             replace(
                 new,
+                init=setting.init,
                 method=variant.method,
                 hyperparameters=variant.hyperparameters,
                 method_version=variant.version,

@@ -71,6 +71,8 @@ class TrainingConfig:
     """Learning rate at the start (default: the dataset's, 0.1 for residual nets)."""
     weight_decay: float | None = None
     """L2 penalty on every weight (default: the dataset's)."""
+    init: Literal["scratch", "old"] = "scratch"
+    """Where candidates start: at fresh weights (the protocol), or at the old model's (fine-tuning)."""
     precision: Literal["auto", Precision] = "auto"
     """Of forward and backward passes (losses are fp32); auto is bf16 where jobs get a GPU, else fp32.
     Models of different precision are different runs, in tables of their own."""
@@ -175,7 +177,8 @@ class SweepConfig:
     experiment: str | None = None
     """A table or figure of the paper by name: it sets what follows, and your own words win."""
     methods: tuple[str, ...] = ("all",)
-    """Methods by name; `all` is the paper's eight, `ablations` the three of its Table 3."""
+    """Methods by name; `all` is the paper's eight, `ablations` the three of its Table 3, `rivals` those of
+    other papers, `everything` all of them."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """One table row is the mean over these; each has its own old model and references."""
     stale: Literal["keep", "rerun"] = "keep"

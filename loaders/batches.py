@@ -37,6 +37,10 @@ class Feed(Protocol):
     def batches(self) -> int:
         """How many batches an epoch has."""
 
+    @property
+    def class_counts(self) -> torch.Tensor:
+        """How many samples of each target it draws from, int64 [C], on the feed's device."""
+
     def epoch(self, key: int, epoch: int, start: int = 0) -> AbstractContextManager[Iterator[Batch]]:
         """The batches of one epoch from number `start` on; leaving early leaves no thread or process behind.
 
@@ -49,6 +53,7 @@ class SelectionFeed:
     """What all feeds on a Selection have in common: the length of an epoch."""
 
     _selection: Selection
+    _device: torch.device
 
     @property
     def samples(self) -> int:
@@ -59,6 +64,12 @@ class SelectionFeed:
     def batches(self) -> int:
         """How many batches an epoch has."""
         return self._selection.batches
+
+    @property
+    def class_counts(self) -> torch.Tensor:
+        """How many samples of each target it draws from, int64 [C], on the feed's device."""
+        targets = torch.from_numpy(self._selection.targets(self._selection.samples))
+        return targets.bincount().to(self._device)
 
 
 def to_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

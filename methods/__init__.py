@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.registry import Registry, load_object
-from methods.base import Method, Step
+from methods.base import Answers, Ensemble, Loss, Method, PostHoc, Step, Trial
 
-__all__ = ["METHODS", "Entry", "Method", "Step"]
+__all__ = ["GROUPS", "METHODS", "Answers", "Ensemble", "Entry", "Loss", "Method", "PostHoc", "Step", "Trial"]
+
+KINDS = (Loss, PostHoc, Ensemble)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +21,20 @@ class Entry:
     path: str
     summary: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    ablation: bool = False
 
     def load(self) -> type[Method]:
-        """The method's class."""
+        """The method's class.
+
+        Raises:
+            ValueError: it is of none of the three kinds.
+        """
         method: type[Method] = load_object(self.path)
+        if not issubclass(method, KINDS):
+            raise ValueError(f"{self.path}: derive it from methods.Loss, PostHoc or Ensemble")
         return method
 
 
-_BUILTIN: dict[str, Entry] = {
+_PAPER = {
     "none": Entry(path="methods.plain:NoTreatment", summary="No Treatment: cross-entropy alone"),
     "pct-naive": Entry(
         path="methods.pct:PctNaive", summary="cross-entropy twice where the old model is right"
@@ -38,15 +45,25 @@ _BUILTIN: dict[str, Entry] = {
     "elodi-topk": Entry(path="methods.elodi:ElodiTopK", summary="ELODI on the teachers' highest logits"),
     "mpt-kl": Entry(path="methods.mpt:MptKl", summary="margin-preserving training, by KL"),
     "mpt-lm": Entry(path="methods.mpt:MptLm", summary="margin-preserving training, by logits"),
+}
+_ABLATIONS = {
     "mpt-kl-nobias": Entry(
-        path="methods.mpt:MptKl", summary="mpt-kl without the margin", defaults={"k": 0.0}, ablation=True
+        path="methods.mpt:MptKl", summary="mpt-kl without the margin", defaults={"k": 0.0}
     ),
     "mpt-lm-nobias": Entry(
-        path="methods.mpt:MptLm", summary="mpt-lm without the margin", defaults={"k": 0.0}, ablation=True
+        path="methods.mpt:MptLm", summary="mpt-lm without the margin", defaults={"k": 0.0}
     ),
-    "mpt-nodistill": Entry(
-        path="methods.mpt:MptKl", summary="the margin alone", defaults={"lambda_": 0.0}, ablation=True
-    ),
+    "mpt-nodistill": Entry(path="methods.mpt:MptKl", summary="the margin alone", defaults={"lambda_": 0.0}),
 }
+_RIVALS: dict[str, Entry] = {}
+_BUILTIN = _PAPER | _ABLATIONS | _RIVALS
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "all": tuple(_PAPER),
+    "ablations": tuple(_ABLATIONS),
+    "rivals": tuple(_RIVALS),
+    "everything": tuple(_BUILTIN),
+}
+"""Words for many methods: the paper's eight, the ablations of its Table 3, and methods of other papers."""
 
 METHODS: Registry[Entry] = Registry(Entry, "method", attribute="METHODS", builtin=_BUILTIN)

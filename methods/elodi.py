@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from methods.base import Method, Step
+from methods.base import Loss, Step
 from methods.losses import cross_entropy, squared_distance, squared_distance_top_k
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elodi(Method):
+class Elodi(Loss):
     """Logit matching to the old model and to the mean logits of an ensemble, after some plain epochs."""
 
     members: int = 8

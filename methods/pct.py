@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from methods.base import Method, Step
+from methods.base import Loss, Step
 from methods.losses import cross_entropy, focus, is_right, kl, squared_distance
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PctNaive(Method):
+class PctNaive(Loss):
     """Cross-entropy counted twice on the samples that the old model got right."""
 
     def loss(self, step: Step) -> dict[str, Tensor]:
@@ -24,7 +24,7 @@ class PctNaive(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FocalDistillation(Method):
+class FocalDistillation(Loss):
     """Base of PCT and MPT: a distance to a teacher, weighted up where the teacher is right."""
 
     lambda_: float = 1.0

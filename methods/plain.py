@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from methods.base import Method, Step
+from methods.base import Loss, Step
 from methods.losses import cross_entropy
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoTreatment(Method):
+class NoTreatment(Loss):
     """Cross-entropy on the true classes, nothing else."""
 
     uses_old: ClassVar[bool] = False

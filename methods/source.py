@@ -2,7 +2,7 @@
 
 It covers the method's class, its bases, and every function, class and constant that these use, as far as they
 are defined in `methods/` or in the package that the method comes from. Comments, docstrings and layout do not
-count.
+count, nor does `methods/base.py`, which only says what a method is given.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import importlib
 import inspect
 import sys
 from functools import cache
+
+INTERFACE = "methods.base"
 
 
 @cache
@@ -31,6 +33,8 @@ def code_digest(method: type) -> str:
 
 def _collect(module: str, name: str, homes: set[str], seen: dict[tuple[str, str], str]) -> None:
     """Add the definition of `name` and of all that it uses, unless it is from elsewhere."""
+    if module == INTERFACE:
+        return
     definitions, imported = _names(module)
     if name in imported:
         module, name = imported[name]

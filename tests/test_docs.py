@@ -143,7 +143,17 @@ def test_the_readmes_method_works(monkeypatch, tmp_path):
     logits = torch.tensor([[1.0, 2.0, 0.0]], requires_grad=True)
 
     terms = method.loss(
-        Step(logits=logits, targets=torch.tensor([1]), epoch=0, old_classes=2, old_logits=torch.zeros(1, 2))
+        Step(
+            logits=logits,
+            targets=torch.tensor([1]),
+            images=torch.zeros(1, 3, 8, 8),
+            indices=torch.tensor([0]),
+            epoch=0,
+            epochs=1,
+            old_classes=2,
+            class_counts=torch.ones(3, dtype=torch.int64),
+            old_logits=torch.zeros(1, 2),
+        )
     )
     terms["loss"].backward()
 

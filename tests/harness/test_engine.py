@@ -9,7 +9,15 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from harness import models
 from harness.compute import ComputeConfig
-from harness.engine import Cohort, Normalise, Position, Student, Teachers, predict
+from harness.engine import (
+    Cohort,
+    Normalise,
+    Position,
+    Student,
+    Teachers,
+    plain_batch,
+    predict,
+)
 from harness.plan import Model
 from harness.recipes import Recipe
 from loaders.betons import ensure_beton
@@ -260,7 +268,7 @@ def test_a_look_without_waiting_tells_what_the_look_before_it_asked(feeds):
     images, targets = torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.int64)
 
     def step_and_look():
-        student.learn(images, targets, (None, ()), epoch=0, lr=0.1)
+        student.learn(plain_batch(images, targets), lr=0.1)
         student.look(wait=False)
         return student.diverged_at
 
@@ -284,8 +292,8 @@ def test_a_step_on_a_gpu_asks_the_host_for_nothing(name, monkeypatch):
         pixels = torch.zeros(8, 8, 8, 3, dtype=torch.uint8, device="cuda")
         images = Normalise(DIGITS.mean, DIGITS.std, gpu)(pixels)
         targets = torch.zeros(8, dtype=torch.int64, device="cuda")
-        student.learn(images, targets, teachers(images), epoch=0, lr=0.1)
-        student.learn(images, targets, teachers(images), epoch=0, lr=0.1)
+        for _ in range(2):
+            student.learn(replace(plain_batch(images, targets), teachers=teachers(images)), lr=0.1)
 
         assert images.is_contiguous(memory_format=torch.channels_last)
         with pytest.raises(DataDependentOutputException):

@@ -480,10 +480,10 @@ def test_a_new_method_is_one_file_and_one_registry_line(bench, tmp_path, monkeyp
     """The README's example."""
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n"
-        "from methods.base import Method\n"
+        "from methods.base import Loss\n"
         "from methods.losses import cross_entropy\n"
         "@dataclass(frozen=True, kw_only=True)\n"
-        "class Scaled(Method):\n"
+        "class Scaled(Loss):\n"
         "    factor: float = 2.0\n"
         "    def loss(self, step):\n"
         "        return {'loss': self.factor * cross_entropy(step.logits, step.targets).mean()}\n"

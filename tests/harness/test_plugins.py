@@ -42,11 +42,11 @@ import numpy as np
 from torch import nn
 
 from loaders.sources import ArraySource
-from methods.base import Method
+from methods.base import Loss
 from methods.losses import cross_entropy
 
 @dataclass(frozen=True, kw_only=True)
-class Scaled(Method):
+class Scaled(Loss):
     """A constant times the cross-entropy."""
 
     factor: float = 2.0

@@ -1,12 +1,13 @@
 """Each method's loss by hand, and the bugs of public code that must not come back."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from harness.config import hyperparameters
-from methods import METHODS, Step
+from methods import METHODS, Loss, Step
 
 OLD_CLASSES = 2
 # Three samples: the old model is right on the first, wrong on the second; the third is of a new class.
@@ -20,7 +21,11 @@ def step(*, targets=TARGETS, references=1, epoch=100):
     return Step(
         logits=torch.tensor(STUDENT, dtype=torch.float64, requires_grad=True),
         targets=torch.tensor(targets),
+        images=torch.zeros(len(targets), 3, 8, 8),
+        indices=torch.arange(len(targets)),
         epoch=epoch,
+        epochs=200,
+        class_counts=torch.tensor([10, 10, 10, 10]),
         old_classes=OLD_CLASSES,
         old_logits=torch.tensor(OLD, dtype=torch.float64),
         references=tuple(torch.tensor(REFERENCE, dtype=torch.float64) + i for i in range(references)),
@@ -204,12 +209,12 @@ def test_the_bias_is_no_part_of_the_students_logits():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_gives_named_finite_scalars_and_a_gradient_to_the_student_alone(name):
     method = make(name)
-    made = Step(
+    if not isinstance(method, Loss):
+        pytest.skip("not a loss")
+    made = replace(
+        step(),
         logits=torch.tensor(STUDENT, requires_grad=True),
-        targets=torch.tensor(TARGETS),
-        epoch=100,
-        old_classes=OLD_CLASSES,
-        old_logits=torch.tensor(OLD, requires_grad=False) if method.uses_old else None,
+        old_logits=torch.tensor(OLD) if method.uses_old else None,
         references=tuple(torch.tensor(REFERENCE) for _ in range(method.references)),
     )
 
