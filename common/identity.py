@@ -24,6 +24,8 @@ def run_label(document: Mapping[str, Any]) -> str:
         return "old"
     if document["role"] == "reference":
         return f"reference {document['index']}"
+    if document["role"] == "holdout":
+        return f"holdout {document['method']}"
     shown = ",".join(
         f"{name.rstrip('_')}={value:g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in document["shown"]
@@ -34,7 +36,9 @@ def run_label(document: Mapping[str, Any]) -> str:
 def possible_ids(document: Mapping[str, Any]) -> set[str]:
     """The ids that a run of this content may have: with its stem, or without where that is the default."""
     model, role = document["model"], document["role"]
-    name = {"old": "old", "reference": f"reference{document['index']}"}.get(role, document["method"])
+    method = document["method"]
+    others = {"old": "old", "reference": f"reference{document['index']}", "holdout": f"holdout-{method}"}
+    name = others.get(role, method)
     embedding = f"-e{model['embedding']}" if model.get("embedding") else ""
     return {
         f"{document['dataset']}-{model['arch'].replace(':', '-')}{stem}{embedding}"

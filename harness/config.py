@@ -26,7 +26,7 @@ from harness.settings import (
     refuse_repeats,
 )
 from loaders.datasets import DATASETS, Contents, Dataset, Encoding, fingerprint, look_into
-from methods import GROUPS, METHODS
+from methods import GROUPS, METHODS, Ensemble, PostHoc
 
 OF_THE_SWEEP = frozenset(
     {"experiment", "plan", "stale", *cli.settings(Runtime), *cli.settings(DispatchConfig)}
@@ -47,6 +47,8 @@ class Sweep:
     """The images that these settings name by their fingerprint."""
     slurm: Mapping[str, str]
     """The words `slurm.NAME=VALUE`, by NAME."""
+    left_out: Mapping[str, str]
+    """Methods of the groups asked for that do not fit, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,7 @@ def read(argv: Sequence[str]) -> Sweep:
         gpu=gpu,
         images=images,
         slurm={key.removeprefix("slurm."): value for key, value in slurm.items()},
+        left_out={name: why for config in configs for name, why in unfit_methods(config).items()},
     )
 
 
@@ -197,12 +200,17 @@ def setting(
     arch = training.arch or dataset.arch
     old_arch = training.old_arch or arch
     _require_fitting(dataset, arch, old_arch, loader, training.init)
+    unfit = unfit_methods(config)
+    for method in config.methods:
+        if method in unfit:
+            raise ValueError(f"methods={method}: {unfit[method]}")
     overrides = training.recipe
     if draws(loader) != "counter":
         overrides["draws"] = draws(loader)
     variants = [
         variant
         for method in chosen(config.methods)
+        if method not in unfit
         for variant in _variants(method, dataset, changes.get(method, {}))
     ]
     identity, contents = find_images(dataset, config)
@@ -227,6 +235,23 @@ def setting(
         variants=tuple(variants),
         seeds=config.seeds,
     )
+
+
+def unfit_methods(config: SweepConfig) -> dict[str, str]:
+    """Those of the chosen methods that this setting has no use for, by name, with the reason.
+
+    Words for groups leave them out; asked for by name they are refused.
+    """
+    training = config.training
+    arch = training.arch or DATASETS[config.data.dataset].arch
+    unfit = {}
+    for name in chosen(config.methods):
+        method = METHODS[name].load()
+        if method.same_model and training.old_arch not in (None, arch):
+            unfit[name] = f"old and new model must be of one architecture, not {training.old_arch} and {arch}"
+        elif method.starts_from_old and training.init != "old":
+            unfit[name] = "candidates must start from the old model: add init=old"
+    return unfit
 
 
 def encoding(config: SweepConfig) -> Encoding:
@@ -344,6 +369,8 @@ def _variants(method: str, dataset: Dataset, changes: Mapping[str, list[Any]]) -
             ),
             references=made.references,
             version=cls.version,
+            from_candidate=isinstance(made, PostHoc) or (isinstance(made, Ensemble) and made.uses_new),
+            holdout=made.holdout if isinstance(made, PostHoc) else 0.0,
         )
 
 

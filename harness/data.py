@@ -44,6 +44,8 @@ class Data:
     """By position in the class order, all that the run's split has."""
     dataset: Dataset
     test_beton: Beton
+    validation: Feed | None = None
+    """The held-out part of the training images, without augmentation; None where nothing is held out."""
 
     def thumbnails(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Test images by sample index, as networks see them but small, uint8 [G, H, W, 3]."""

@@ -7,12 +7,9 @@ students. Students share nothing else, so that training alone or together gives 
 from __future__ import annotations
 
 import hashlib
-import inspect
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +18,10 @@ from torch import Tensor, nn
 from harness.compute import ComputeConfig
 from harness.distributed import ALONE, World
 from harness.inference import frozen
+from harness.method_errors import MethodFailed, blamed_on
 from harness.recipes import Recipe
 from loaders.batches import Feed
-from methods import Loss, Method, Step
+from methods import Loss, Step
 
 CUDA_LOOK_STEPS = 50  # how often a GPU is asked whether all losses were finite
 
@@ -223,14 +221,12 @@ class Student:
     def learn(self, batch: SharedBatch, *, lr: float) -> None:
         """One step on one batch; an error of the method's own ends this student alone."""
         try:
-            self._step(batch, lr=lr)
-        except (MemoryError, torch.OutOfMemoryError):
-            raise  # of memory there was too little for all of them
-        except Exception as error:  # a method is anybody's code
+            with blamed_on(self.method):
+                self._step(batch, lr=lr)
+        except MethodFailed as error:
             if self._world.size > 1:
                 raise  # the other processes wait for this student's gradients
-            traceback.print_exception(error)
-            self.failure = _where_it_failed(self.method, error)
+            self.failure = str(error)
 
     @property
     def trains(self) -> bool:
@@ -345,15 +341,6 @@ class Student:
             self._sums += row
             self._finite &= losses["loss"].isfinite()
             self._good_steps += self._finite
-
-
-def _where_it_failed(method: Method, error: Exception) -> str:
-    """The error in one line, with the last line of the method's own code that led to it."""
-    files = {inspect.getsourcefile(cls) for cls in type(method).__mro__ if cls is not object}
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename in files] or frames
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line})"
 
 
 class Cohort:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.combined import weights_to_keep
 from harness.compute import ComputeConfig
 from harness.data import Data
 from harness.distributed import ALONE, World
@@ -47,8 +48,8 @@ def evaluate(
         NotFinite: some of its logits are not finite.
     """
     predictions = _predictions(network, data, compute, world)
-    files = {"predictions.npz": predictions.to_bytes(), "weights.pt": _bytes(network.state_dict())}
-    if run.model.embedding == 2:
+    files = {"predictions.npz": predictions.to_bytes(), "weights.pt": _bytes(weights_to_keep(network))}
+    if run.model.embedding == 2 and run.is_trained:
         files["embeddings.npz"] = _embeddings(run, network, data, compute, predictions, world).to_bytes()
     found = _metrics(run, predictions, old)
     if old is None:

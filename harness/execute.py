@@ -22,18 +22,20 @@ from common.signals import JOB, Stopped, StopSignals
 from harness import checkpoint, jobfile, models
 from harness.compute import ComputeConfig, set_up
 from harness.curves import Curves
-from harness.data import open_data
+from harness.data import Data, open_data
 from harness.distributed import World, joined
 from harness.engine import Cohort, Student, Teachers
 from harness.failures import ParentMissing, RunsFailed, failures_recorded, forget_last_attempt
-from harness.parents import Parents
+from harness.made import Maker
+from harness.method_errors import MethodFailed
+from harness.parents import Parents, make_method
 from harness.plan import Job, Model, Run
 from harness.publisher import Publisher
 from harness.settings import Runtime
 from harness.trainer import Member, Trainer, resume
 from loaders.datasets import Encoding
-from methods import METHODS, Loss
-from results.store import Attempt, Store
+from methods import Loss
+from results.store import Attempt, Failure, Store
 
 DONE = 0
 
@@ -145,7 +147,8 @@ class _JobRunner:
             ParentMissing: a run was left out because a parent has no record; all others have theirs.
             RunsFailed: a method raised an error; all runs of other methods have their records.
         """
-        if self._runs and not self._train(stop):
+        trained = all(run.is_trained for run in self._runs)  # a job's runs are all of one kind
+        if self._runs and not (self._train(stop) if trained else self._make(stop)):
             return False
         if self._orphans:
             raise self._orphans[0]
@@ -154,16 +157,7 @@ class _JobRunner:
     def _train(self, stop: StopSignals) -> bool:
         first, world = self._runs[0], self._world
         compute = set_up(self._runtime, first.precision)
-        data = open_data(
-            first,
-            self._runtime,
-            self._encoding,
-            compute,
-            cpus=self._cpus,
-            progress=self._progress,
-            check=stop.check,
-            world=world,
-        )
+        data = self._open_data(first, compute, stop)
         members = [self._member(run, compute) for run in self._runs]
         teachers = self._teachers([member.student.method for member in members], compute)
         start = resume(members, world)
@@ -198,15 +192,45 @@ class _JobRunner:
             raise RunsFailed("; ".join(f"{member.run.label}: {member.student.failure}" for member in failed))
         return True
 
+    def _make(self, stop: StopSignals) -> bool:
+        """Make the candidates that nothing is trained for, one after the other."""
+        compute = set_up(self._runtime, self._runs[0].precision)
+        maker = Maker(self._parents, compute, self._world, lambda run: self._open_data(run, compute, stop))
+        failed = []
+        for number, run in enumerate(self._runs):
+            stop.check()
+            self._progress.say(state="evaluating", message=f"{number + 1} of {len(self._runs)}: {run.label}")
+            try:
+                maker.publish(run, self._attempts.get(run.id))
+            except MethodFailed as error:
+                failed.append(f"{run.label}: {error}")
+                if attempt := self._attempts.get(run.id):
+                    attempt.fail(
+                        Failure(attempt=attempt.number, cause="bug", message=failed[-1], log=str(self._log))
+                    )
+        if failed:
+            raise RunsFailed("; ".join(failed))
+        return True
+
+    def _open_data(self, run: Run, compute: ComputeConfig, stop: StopSignals) -> Data:
+        return open_data(
+            run,
+            self._runtime,
+            self._encoding,
+            compute,
+            cpus=self._cpus,
+            progress=self._progress,
+            check=stop.check,
+            world=self._world,
+        )
+
     def _member(self, run: Run, compute: ComputeConfig) -> Member:
-        network = models.build(run.model, run.trained_classes, run.stream_key)
-        method = METHODS.find(run.method).load()(**dict(run.hyperparameters))
+        network = self._parents.start(run)
+        method = make_method(run)
         assert isinstance(method, Loss)
         if self._world.size > 1 and not method.divisible:
             raise ValueError(f"{run.label}: its loss cannot be divided among processes: train it on one GPU")
         classifier = models.classifier_path(network, run.model) if method.reads_features else None
-        if run.init == "old":
-            models.start_from(network, self._parents.network(run.parents[0]))
         student = Student(
             network, method, run.recipe, run.split.old_classes, compute, self._world, classifier=classifier
         )

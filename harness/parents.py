@@ -1,4 +1,4 @@
-"""The runs that a run learns from or is compared with, read from their records."""
+"""The models that a run learns from, is made from or is compared with, read from their records."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import torch
 from torch import nn
 
 from harness import models
+from harness.combined import Adjusted, Combined
 from harness.failures import ParentMissing
 from harness.plan import Run
+from methods import METHODS, Ensemble, Method, PostHoc
 from results.predictions import Predictions
 from results.store import Record, Store
+
+
+def make_method(run: Run) -> Method:
+    """The method of a run, with its hyperparameters."""
+    return METHODS.find(run.method).load()(**dict(run.hyperparameters))
 
 
 class Parents:
@@ -40,17 +47,58 @@ class Parents:
         """
         return Run.from_content(self.record(run_id).run)
 
+    def start(self, run: Run) -> nn.Module:
+        """The network of a run that is trained, with the weights that training starts from.
+
+        Raises:
+            ParentMissing: it starts from an old model that has no record, or has diverged.
+        """
+        network = models.build(run.model, run.trained_classes, run.stream_key)
+        if run.init == "old":
+            models.start_from(network, self.network(run.parents[0]))
+        return network
+
     def network(self, run_id: str) -> nn.Module:
-        """The trained network of a run.
+        """The finished network of a run.
 
         Raises:
             ParentMissing: it has no record, or has diverged.
         """
         record, run = self.record(run_id), self.run(run_id)
+        method = make_method(run)
+        if isinstance(method, Ensemble):
+            return self.ensemble(run, method)
         network = models.build(run.model, run.trained_classes, run.stream_key)
         weights = io.BytesIO(self._store.content(record, "weights"))
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        if isinstance(method, PostHoc):
+            strength = record.chosen[method.strength_name]
+            return Adjusted(network, method, run.split.old_classes, strength)
         return network
+
+    def ensemble(self, run: Run, method: Ensemble) -> nn.Module:
+        """The members of an ensemble, and how they answer together.
+
+        Raises:
+            ParentMissing: one has no record, or has diverged.
+        """
+        first_new = 1 + method.references
+        return Combined(
+            method,
+            run.split.old_classes,
+            old=self.network(run.parents[0]) if method.uses_old else None,
+            new=self.network(run.parents[first_new]) if method.uses_new else None,
+            references=[self.network(parent) for parent in run.parents[1:first_new]],
+        )
+
+    def made_from(self, run: Run) -> tuple[Run, Run]:
+        """No Treatment's candidate that a post-hoc run changes, and the model on which it is chosen how.
+
+        Raises:
+            ParentMissing: one has no record, or has diverged.
+        """
+        trained, holdout = run.parents[-2:]
+        return self.run(trained), self.run(holdout)
 
     def predictions(self, run_id: str) -> Predictions:
         """What a run predicted on the test images.

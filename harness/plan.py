@@ -16,17 +16,21 @@ from typing import Any, Literal
 
 import msgspec
 
-from common.identity import content_hash
+from common.identity import content_hash, run_label
 from common.jobs import JobRef, Resources, RunRef
 from harness.architectures import ARCHITECTURES
 from harness.recipes import Recipe
 from harness.settings import Precision
-from methods import METHODS
+from methods import METHODS, Loss
 from methods.source import code_digest
 
-Role = Literal["old", "reference", "candidate"]
+Role = Literal["old", "reference", "holdout", "candidate"]
+"""A `holdout` is trained like a candidate, but without a part of the training data, on which it is tested."""
 Init = Literal["scratch", "old"]
 Scalar = float | int | bool | str
+
+PLAIN = "none"
+"""No Treatment, from whose candidate post-hoc methods and ensembles are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,7 @@ class Split:
     old_classes: int
     class_order: int | tuple[int, ...] | None = None
     old_data: float = 1.0
+    validation: float = 0.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.old_classes <= self.classes:  # of one class there is nothing to tell apart
@@ -119,6 +124,8 @@ class Run:
         for name, usual in {"precision": "fp32", "init": "scratch"}.items():
             if content[name] == usual:
                 del content[name]
+        if not self.split.validation:
+            del content["split"]["validation"]
         content["hyperparameters"] = dict(self.hyperparameters)
         content["parents"] = list(self.parents)
         return content
@@ -155,19 +162,14 @@ class Run:
     @cached_property
     def id(self) -> str:
         """Readable prefix and hash of the content: `digits-resnet8-mpt-kl-s0-1f2e3d4c5b`."""
-        name = {"old": "old", "reference": f"reference{self.index}", "candidate": self.method}[self.role]
+        names = {"old": "old", "reference": f"reference{self.index}", "holdout": f"holdout-{self.method}"}
+        name = names.get(self.role, self.method)
         return f"{self.dataset}-{self.model.file_label}-{name}-s{self.seed}-{content_hash(self.content())}"
 
     @cached_property
     def label(self) -> str:
         """The name in tables: `mpt-kl`, or with what was changed `mpt-kl[k=2]`."""
-        if self.role != "candidate":
-            return self.role if self.role == "old" else f"reference {self.index}"
-        shown = ",".join(
-            f"{name.rstrip('_')}={value:g}" if isinstance(value, float) else f"{name}={value}"
-            for name, value in self.shown
-        )
-        return f"{self.method}[{shown}]" if shown else self.method
+        return run_label({**asdict(self), "shown": self.shown})
 
     @property
     def stream_key(self) -> int:
@@ -180,6 +182,11 @@ class Run:
         return int.from_bytes(digest[:8], "little")
 
     @property
+    def is_trained(self) -> bool:
+        """Whether its weights come from training; others are made from models that are trained."""
+        return self.method not in METHODS or issubclass(METHODS[self.method].load(), Loss)
+
+    @property
     def trained_classes(self) -> int:
         """Number of logits: the old model knows the old classes alone."""
         return self.split.old_classes if self.role == "old" else self.split.classes
@@ -187,7 +194,7 @@ class Run:
     @property
     def stream(self) -> tuple[Any, ...]:
         """Runs with equal streams see the same batches and the same old model, and may train in lockstep."""
-        who = (self.role, self.index, self.seed, *self.parents[:1])
+        who = (self.role, self.index, self.seed, self.is_trained, *self.parents[:1])
         return (*who, self.dataset, self.data, self.split, self.model, self.recipe, self.precision)
 
 
@@ -200,6 +207,10 @@ class Variant:
     shown: tuple[tuple[str, Scalar], ...]
     references: int
     version: int
+    from_candidate: bool = False
+    """Whether it is made from No Treatment's candidate."""
+    holdout: float = 0.0
+    """Part of the training data on which something about it is chosen; 0 for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,20 +251,38 @@ def expand(setting: Setting) -> tuple[Run, ...]:
         old = replace(new, role="old", split=split, model=setting.old_model, recipe=setting.old_recipe)
         count = max((variant.references for variant in setting.variants), default=0)
         references = [replace(new, role="reference", index=i, split=whole) for i in range(count)]
-        candidates = [
-            replace(
+        new = replace(new, init=setting.init)
+        plain = replace(new, method_version=METHODS[PLAIN].load().version, parents=(old.id,))
+        runs |= {run.id: run for run in (old, *references)}
+        for variant in setting.variants:
+            parents = [old, *references[: variant.references]]
+            if variant.from_candidate:
+                parents.append(plain)
+            if variant.holdout:
+                *before, holdout = _held_out(plain, old, variant.holdout)
+                runs |= {run.id: run for run in before}
+                parents.append(holdout)
+            candidate = replace(
                 new,
-                init=setting.init,
                 method=variant.method,
                 hyperparameters=variant.hyperparameters,
                 method_version=variant.version,
                 shown=variant.shown,
-                parents=(old.id, *(reference.id for reference in references[: variant.references])),
+                parents=tuple(parent.id for parent in parents),
             )
-            for variant in setting.variants
-        ]
-        runs |= {run.id: run for run in (old, *references, *candidates)}
+            runs |= {run.id: run for run in (*parents, candidate)}
     return tuple(runs.values())
+
+
+def _held_out(plain: Run, old: Run, part: float) -> tuple[Run, ...]:
+    """A model like `plain` that has not seen a part of the training data, after what it starts from."""
+    if plain.split.validation:  # no model of this setting has seen that part
+        return (plain,)
+    holdout = replace(plain, role="holdout", split=replace(plain.split, validation=part), parents=())
+    if plain.init == "scratch":
+        return (holdout,)
+    start = replace(old, split=replace(old.split, validation=part))
+    return start, replace(holdout, parents=(start.id,))
 
 
 @dataclass(frozen=True, kw_only=True)

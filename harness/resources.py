@@ -25,7 +25,7 @@ def estimate(runs: Sequence[Run], *, image_size: int, train_samples: int, gpu: b
     forward = 2 * gmacs(first.model, image_size)
     teachers = max((len(run.parents) for run in runs), default=0)
     passes = (3 * len(runs) + teachers) * first.recipe.epochs
-    if architecture.backbone is not None:  # it sees every image once
+    if architecture.backbone is not None or not first.is_trained:  # it sees every image once
         passes = 1
     minutes = forward * passes * train_samples / (GPU_GFLOPS if gpu else CPU_GFLOPS) / 60
     weights_gb = architecture.megabytes / 1000

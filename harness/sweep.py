@@ -48,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     asked, runtime, console = sweep.config, sweep.config.runtime, Console()
     options = profile.load(asked.dispatch.profile, sweep.slurm, roles=get_args(Role), archs=ARCHITECTURES)
     _require_folder(runtime.runs)
+    for name, reason in sweep.left_out.items():
+        console.print(Text(f"without {name}: {reason}"), soft_wrap=True)
     store = Store(runtime.runs)
     runs = list({run.id: run for setting in sweep.settings for run in expand(setting)}.values())
     records = {run.id: record for run in runs if (record := store.read(run.id)) is not None}

@@ -150,6 +150,8 @@ class PostHoc(Method):
     """
 
     uses_old: ClassVar[bool] = False
+    strength_name: ClassVar[str] = "strength"
+    """What the strength is called in records and tables."""
 
     holdout: float = 0.1
     """Part of the training data that the second model is not trained on."""

@@ -78,7 +78,9 @@ def training_seconds_alone(record: Record, parents: Sequence[Record] | None) -> 
         return None
     own = record.timings.get("train_alone_s")
     seconds = [training_seconds(record) if own is None else own * record.processes]
-    seconds += [training_seconds_alone(parent, ()) for parent in parents]
+    # What a post-hoc candidate is made from is part of its own time.
+    taught = [parent for i, parent in enumerate(parents) if i == 0 or parent.run["role"] == "reference"]
+    seconds += [training_seconds_alone(parent, ()) for parent in taught]
     known = [value for value in seconds if value is not None]
     return math.fsum(known) if len(known) == len(seconds) else None
 

@@ -117,6 +117,8 @@ class Comparison:
             parts.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
         if (precision := precision_of(self.candidate_run)) != "fp32":
             parts.append(precision)
+        if self.candidate_run.get("init") == "old":
+            parts.append("candidates start from the old model")
         if self.distinction:
             parts.append(self.distinction)
         return ", ".join(parts)
@@ -282,6 +284,7 @@ def _setting(run: RunContent, runs: Mapping[str, RunContent]) -> tuple[str, str]
     """What candidates of one table have in common: their setting, and that of the old model but its seed."""
     old = runs.get(run["parents"][0]) if run["parents"] else None
     common = [*(run[name] for name in ("dataset", "data", "split", "model", "recipe")), precision_of(run)]
+    common.append(run.get("init", "scratch"))
     of_old = old and [*(old[name] for name in ("split", "model", "recipe")), precision_of(old)]
     return json.dumps(common, sort_keys=True), json.dumps(of_old, sort_keys=True)
 

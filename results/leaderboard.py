@@ -76,6 +76,8 @@ def table(
 def _row(
     row: Row, columns: Sequence[str], best: Mapping[str, frozenset[str]], analysis: Analysis
 ) -> tuple[Cell, ...]:
+    networks = row.summary("networks")
+    several = f" ({networks.mean:g} networks)" if networks and networks.mean > 1 else ""
     seeds = f" ({len(row.records)} of {row.seeds} seeds)" if row.missing else ""
     rank = analysis.rank.get(row.label)
     numbers = [
@@ -87,7 +89,7 @@ def _row(
     ]
     difference = analysis.from_plain.get(row.label)
     return (
-        Cell(row.label + seeds),
+        Cell(row.label + several + seeds),
         Cell("-" if rank is None else str(rank)),
         *numbers,
         Cell("-" if difference is None else _difference(difference)),
@@ -139,7 +141,21 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
         if row.missing:
             alike.setdefault(_missing_runs(row.missing), []).append(row.label)
     lines += [f"{', '.join(labels)}: {what}" for what, labels in alike.items()]
+    lines += [line for row in comparison.rows if (line := _about_chosen(row))]
     return lines + [line for row in comparison.rows if (line := _about_code(row))]
+
+
+def _about_chosen(row: Row) -> str:
+    """What was chosen for a row on held-out training data; empty where nothing was."""
+    chosen: dict[str, list[float]] = {}
+    for record in row.records.values():
+        for name, value in record.chosen.items():
+            chosen.setdefault(name, []).append(value)
+    ranges = [
+        f"{name}={min(values):g}" + (f"..{max(values):g}" if min(values) < max(values) else "")
+        for name, values in chosen.items()
+    ]
+    return f"{row.label}: {', '.join(ranges)}, chosen on held-out training data" if ranges else ""
 
 
 def _about_code(row: Row) -> str:

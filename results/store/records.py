@@ -80,6 +80,11 @@ class Record:
         return msgspec.convert(self.environment, _KnownEnvironment).gmacs
 
     @property
+    def chosen(self) -> Mapping[str, float]:
+        """What was chosen on held-out training data, by name."""
+        return msgspec.convert(self.environment, _KnownEnvironment).chosen
+
+    @property
     def class_names(self) -> list[str] | None:
         """Names of the classes, by position in the class order; None where the record has none."""
         return msgspec.convert(self.environment, _KnownEnvironment).class_names
@@ -222,6 +227,7 @@ class _KnownEnvironment(msgspec.Struct):
     class_names: list[str] | None = None
     networks: Count | None = None
     gmacs: float | None = None
+    chosen: dict[str, float] = {}
     precision: str = "fp32"
 
 

@@ -1,0 +1,143 @@
+"""Candidates that are made from trained models: changed after training, or several that answer together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from harness.combined import Adjusted
+from harness.compute import ComputeConfig
+from harness.data import Data
+from harness.distributed import World
+from harness.engine import predict
+from harness.method_errors import blamed_on
+from harness.parents import Parents, make_method
+from harness.plan import Run
+from harness.publisher import Account, Recorder
+from harness.resources import gmacs
+from methods import Ensemble, PostHoc, Trial
+from results.columns import training_seconds_alone
+from results.store import Attempt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A candidate that was made from others."""
+
+    network: nn.Module
+    networks: int
+    """How many networks classify a sample."""
+    gmacs: float
+    """1e9 multiply-adds for that."""
+    chosen: Mapping[str, float]
+    """What was chosen on held-out training data, by name."""
+
+
+class Maker:
+    """Makes candidates and writes their records; of several processes the first alone writes."""
+
+    def __init__(
+        self, parents: Parents, compute: ComputeConfig, world: World, open_data: Callable[[Run], Data]
+    ) -> None:
+        """`open_data` gives the feeds of a run."""
+        self._parents = parents
+        self._compute = compute
+        self._world = world
+        self._open_data = open_data
+
+    def publish(self, run: Run, attempt: Attempt | None) -> None:
+        """Make the candidate, test it, and write its record."""
+        began = time.monotonic()
+        data = self._open_data(run)
+        made = self.make(run, data.dataset.image_size)
+        seconds = time.monotonic() - began
+        account = Account(
+            timings={
+                "train_s": seconds,
+                "train_share_s": seconds,
+                "train_alone_s": seconds + self._trained_for(run),
+            },
+            environment={
+                "cohort": 1,
+                "networks": made.networks,
+                "gmacs": made.gmacs,
+                **({"chosen": dict(made.chosen)} if made.chosen else {}),
+            },
+        )
+        network = self._compute.place(made.network)
+        Recorder(data, self._compute, self._parents, self._world).test(run, network, attempt, account)
+
+    def make(self, run: Run, image_size: int) -> Made:
+        """The candidate of a run whose method trains nothing."""
+        method = make_method(run)
+        new = gmacs(run.model, image_size)
+        if isinstance(method, Ensemble):
+            old = gmacs(self._parents.run(run.parents[0]).model, image_size) if method.uses_old else 0.0
+            return Made(
+                network=self._parents.ensemble(run, method),
+                networks=method.networks,
+                gmacs=old + new * (method.networks - method.uses_old),
+                chosen={},
+            )
+        assert isinstance(method, PostHoc)
+        trained, holdout = self._parents.made_from(run)
+        strength = self._choose(method, holdout)
+        start = self._parents.start(trained).state_dict()
+        network = self._parents.network(trained.id)
+        with blamed_on(method):
+            weights = method.weights(start, network.state_dict(), strength)
+        network.load_state_dict(dict(weights))
+        return Made(
+            network=Adjusted(network, method, run.split.old_classes, strength),
+            networks=1,
+            gmacs=new,
+            chosen={method.strength_name: strength},
+        )
+
+    def _choose(self, method: PostHoc, holdout: Run) -> float:
+        """The strength, by trials on the training data that `holdout` has not seen."""
+        data = self._open_data(holdout)
+        assert data.validation is not None, "a holdout leaves out a part of the training data"
+        network = self._compute.place(self._parents.network(holdout.id))
+        start = self._parents.start(holdout).state_dict()
+        trained = {name: value.clone() for name, value in network.state_dict().items()}
+        old_classes = holdout.split.old_classes
+        changes_weights = type(method).weights is not PostHoc.weights
+        answer: tuple[Tensor, Tensor, Tensor] | None = None
+        trials = []
+        for strength in method.strengths:
+            if changes_weights or answer is None:
+                with blamed_on(method):
+                    weights = method.weights(start, trained, strength)
+                network.load_state_dict(dict(weights))
+                answer = predict(network, data.validation, data.normalise, self._compute, self._world)
+            logits, targets, _ = answer
+            with blamed_on(method):
+                changed = method.logits(logits, old_classes, strength)
+            trials.append(_trial(strength, changed, targets, old_classes))
+        with blamed_on(method):
+            return method.choose(trials)
+
+    def _trained_for(self, run: Run) -> float:
+        """Seconds of training that the candidate needs besides the old model and references."""
+        seconds = 0.0
+        for parent in dict.fromkeys(run.parents[1:]):
+            record = self._parents.record(parent)
+            if record.run["role"] != "reference":
+                grandparents = [self._parents.record(one) for one in record.run["parents"]]
+                own = grandparents if record.run["role"] == "holdout" else []
+                seconds += training_seconds_alone(record, own) or 0.0
+        return seconds
+
+
+def _trial(strength: float, logits: Tensor, targets: Tensor, old_classes: int) -> Trial:
+    wrong = logits.argmax(dim=1) != targets
+    old = targets < old_classes
+    return Trial(
+        strength=strength,
+        er_all=float(wrong.double().mean()),
+        er_old=float(wrong[old].double().mean()) if old.any() else 0.0,
+    )
