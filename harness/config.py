@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -49,6 +49,10 @@ class Sweep:
     """The words `slurm.NAME=VALUE`, by NAME."""
     left_out: Mapping[str, str]
     """Methods of the groups asked for that do not fit, with the reason."""
+
+
+FindImages = Callable[[Dataset, SweepConfig], tuple[str, Contents]]
+"""Gives the images' fingerprint and what there is of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,11 @@ def read(argv: Sequence[str]) -> Sweep:
         images[identity] = Images(encoding=stored, contents=contents)
         return identity, contents
 
-    settings = tuple(dict.fromkeys(setting(config, changes, find_images, gpu=gpu) for config in configs))
+    settings = tuple(
+        dict.fromkeys(
+            found for config in configs for found in _settings(config, changes, find_images, gpu=gpu)
+        )
+    )
     return Sweep(
         config=configs[0],
         settings=settings,
@@ -103,6 +111,25 @@ def read(argv: Sequence[str]) -> Sweep:
         slurm={key.removeprefix("slurm."): value for key, value in slurm.items()},
         left_out={name: why for config in configs for name, why in unfit_methods(config).items()},
     )
+
+
+def _settings(
+    config: SweepConfig,
+    changes: Mapping[str, Mapping[str, list[Any]]],
+    find_images: FindImages,
+    *,
+    gpu: bool,
+) -> Iterator[Setting]:
+    """The setting that `config` asks for; of a chain one for each step."""
+    if not config.data.chain:
+        yield setting(config, changes, find_images, gpu=gpu)
+        return
+    previous = None
+    for old, new in itertools.pairwise(config.data.chain):
+        data = replace(config.data, chain=(), old_classes=old, classes=new)
+        step = setting(replace(config, data=data), changes, find_images, gpu=gpu)
+        previous = replace(step, previous=previous)
+        yield previous
 
 
 def _class_names(given: Mapping[str, str]) -> dict[str, str]:
@@ -181,7 +208,7 @@ def read_hyperparameters(given: Mapping[str, str], methods: Sequence[str]) -> di
 def setting(
     config: SweepConfig,
     changes: Mapping[str, Mapping[str, list[Any]]],
-    find_images: Callable[[Dataset, SweepConfig], tuple[str, Contents]],
+    find_images: FindImages,
     *,
     gpu: bool,
 ) -> Setting:

@@ -228,11 +228,19 @@ class Setting:
     init: Init
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
+    previous: Setting | None = None
+    """The step before in a chain of updates: each method's old model is its own candidate of that step."""
 
 
-def expand(setting: Setting) -> tuple[Run, ...]:
-    """The graph of Runs of one setting, parents before children, without duplicates."""
-    runs: dict[str, Run] = {}
+def expand(*settings: Setting) -> tuple[Run, ...]:
+    """The graph of Runs of these settings, parents before children, without duplicates."""
+    return tuple({run.id: run for setting in settings for run in _expand(setting)}.values())
+
+
+def _expand(setting: Setting) -> Iterable[Run]:
+    before = expand(setting.previous) if setting.previous else ()
+    updated = {_of_method(run): run for run in before if run.role == "candidate"}
+    runs: dict[str, Run] = {run.id: run for run in before}
     split = setting.split
     # What only the old model saw is no part of the others: settings that differ in it share references.
     grown = replace(split, old_data=1.0)
@@ -252,26 +260,35 @@ def expand(setting: Setting) -> tuple[Run, ...]:
         count = max((variant.references for variant in setting.variants), default=0)
         references = [replace(new, role="reference", index=i, split=whole) for i in range(count)]
         new = replace(new, init=setting.init)
-        plain = replace(new, method_version=METHODS[PLAIN].load().version, parents=(old.id,))
-        runs |= {run.id: run for run in (old, *references)}
+        plain = replace(new, method_version=METHODS[PLAIN].load().version)
+        if not updated:
+            runs |= {old.id: old}
+        runs |= {reference.id: reference for reference in references}
         for variant in setting.variants:
-            parents = [old, *references[: variant.references]]
-            if variant.from_candidate:
-                parents.append(plain)
-            if variant.holdout:
-                *before, holdout = _held_out(plain, old, variant.holdout)
-                runs |= {run.id: run for run in before}
-                parents.append(holdout)
             candidate = replace(
                 new,
                 method=variant.method,
                 hyperparameters=variant.hyperparameters,
                 method_version=variant.version,
                 shown=variant.shown,
-                parents=tuple(parent.id for parent in parents),
             )
+            parents = [updated.get(_of_method(candidate), old), *references[: variant.references]]
+            if variant.from_candidate or variant.holdout:
+                old_of_plain = updated.get(_of_method(plain), old)
+                unchanged = replace(plain, parents=(old_of_plain.id,))
+            if variant.from_candidate:
+                parents.append(unchanged)
+            if variant.holdout:
+                *starts, holdout = _held_out(unchanged, old_of_plain, variant.holdout)
+                runs |= {start.id: start for start in starts}
+                parents.append(holdout)
+            candidate = replace(candidate, parents=tuple(parent.id for parent in parents))
             runs |= {run.id: run for run in (*parents, candidate)}
-    return tuple(runs.values())
+    return runs.values()
+
+
+def _of_method(run: Run) -> tuple[Any, ...]:
+    return run.method, run.hyperparameters, run.seed
 
 
 def _held_out(plain: Run, old: Run, part: float) -> tuple[Run, ...]:

@@ -25,6 +25,9 @@ class DataConfig:
     """Use only this many classes of the dataset, the first in the class order (default: all)."""
     old_classes: float | str = 0.5
     """Classes that the old model knows: a fraction below 1, a count, names (cat,dog) or a file of names."""
+    chain: tuple[int, ...] = ()
+    """Counts of classes, such as 50,75,100: an update for each step, in which every method updates the model
+    that it made in the step before. The first count is the old model's."""
     class_order: int | str | None = None
     """Order of the classes, of which the first are the old ones: the seed of a random order, or a file of
     names, one per line; those that it leaves out follow by index (default: by index)."""
@@ -40,6 +43,12 @@ class DataConfig:
     """Share of JPEGs where write_mode is proportion."""
 
     def __post_init__(self) -> None:
+        if self.chain and not (len(self.chain) > 1 and list(self.chain) == sorted(set(self.chain))):
+            raise ValueError(f"chain={','.join(map(str, self.chain))}: expected two rising counts or more")
+        if self.chain and (self.classes is not None or self.old_classes != 0.5):
+            raise ValueError(
+                "chain= says how many classes there are in each step: leave classes= and old_classes= out"
+            )
         if isinstance(self.old_classes, str):
             if self.class_order is not None:
                 raise ValueError(

@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     for name, reason in sweep.left_out.items():
         console.print(Text(f"without {name}: {reason}"), soft_wrap=True)
     store = Store(runtime.runs)
-    runs = list({run.id: run for setting in sweep.settings for run in expand(setting)}.values())
+    runs = list(expand(*sweep.settings))
     records = {run.id: record for run in runs if (record := store.read(run.id)) is not None}
     stale = find_stale(runs, records)
     done = records.keys() - (stale.keys() if asked.stale == "rerun" else ())

@@ -83,7 +83,9 @@ def analyse(comparison: Comparison) -> Analysis:
     rights = _Rights.of(comparison)
     if rights is None:
         return Analysis()
-    flips = {row.label: rights.flips(rights.candidates[row.label]) for row in comparison.candidates}
+    flips = {
+        row.label: rights.flips(rights.candidates[row.label], row.label) for row in comparison.candidates
+    }
     first = comparison.candidates[0]
     seeds = tuple(sorted({*first.records, *(run.seed for run in first.missing)}))
     labels, ranking = rank_rows(flips, seeds)
@@ -94,7 +96,9 @@ def analyse(comparison: Comparison) -> Analysis:
         seeds=seeds,
         ranking=ranking,
         rank=dict(zip(labels, ranking.ranks, strict=True)) if ranking else {},
-        from_plain=from_plain(methods, [rights.flips(model) for model in plain], seeds) if plain[0] else {},
+        from_plain=from_plain(methods, [rights.flips(model, BASELINE) for model in plain], seeds)
+        if plain[0]
+        else {},
         references=len(rights.references),
         between_plain=Summary.of(between_plain_models([rights.of_old_classes(model) for model in plain])),
         wrong={
@@ -119,11 +123,11 @@ def mean_rates(comparison: Comparison) -> dict[str, MeanRates]:
     if rights is None:
         return {}
     rows = {
-        label: {seed: right for seed, right in row.items() if seed in rights.old}
+        label: {seed: right for seed, right in row.items() if seed in rights.old[label]}
         for label, row in rights.candidates.items()
     }
     er_all = intervals_of_rows({label: _wrong(row) for label, row in rows.items()})
-    nfr = intervals_of_rows({label: rights.flips(row) for label, row in rows.items()})
+    nfr = intervals_of_rows({label: rights.flips(row, label) for label, row in rows.items()})
     return {label: MeanRates(er_all=er_all[label], nfr=nfr[label]) for label in nfr}
 
 
@@ -139,8 +143,8 @@ class _Rights:
 
     samples: int
     """N, the number of samples of old classes."""
-    old: EventsBySeed
-    """[N]"""
+    old: Mapping[str, EventsBySeed]
+    """[N] of the old model that a row updates, by row label: one for all, unless the rows are of a chain."""
     candidates: Mapping[str, EventsBySeed]
     """[all samples], by row label."""
     references: Sequence[EventsBySeed]
@@ -149,34 +153,48 @@ class _Rights:
     @classmethod
     def of(cls, comparison: Comparison) -> _Rights | None:
         """None where no old model is done."""
-        old = {seed: record for seed, record in comparison.old.records.items() if record.right}
-        if not old:
+        updated = {
+            row.label: {seed: record for seed, record in _old_models(comparison, row).items() if record.right}
+            for row in comparison.candidates
+        }
+        found = [record for by_seed in updated.values() for record in by_seed.values()]
+        if not found:
             return None
-        samples = int(next(iter(old.values())).metrics["samples_old"])
+        samples = int(found[0].metrics["samples_old" if found[0].run["role"] == "old" else "samples_all"])
         references: dict[int, dict[int, Booleans]] = {}
         for record in comparison.references:
             if record.right:
                 index = int(record.run["index"])
                 references.setdefault(index, {})[int(record.run["seed"])] = _right(record)
+        unpacked = {record.id: unpack_bits(record.right or "", samples) for record in found}
         return cls(
             samples=samples,
-            old={seed: unpack_bits(record.right or "", samples) for seed, record in old.items()},
+            old={
+                label: {seed: unpacked[record.id] for seed, record in by_seed.items()}
+                for label, by_seed in updated.items()
+            },
             candidates={
                 row.label: {seed: _right(record) for seed, record in row.records.items() if record.right}
                 for row in comparison.candidates
             },
-            references=[references[index] for index in sorted(references)],
+            # Of a chain, references have no old model of their own, so that their flips mean nothing.
+            references=[] if comparison.chained else [references[index] for index in sorted(references)],
         )
 
     def of_old_classes(self, row: EventsBySeed) -> EventsBySeed:
         """[N] by seed."""
         return {seed: right[: self.samples] for seed, right in row.items()}
 
-    def flips(self, row: EventsBySeed) -> EventsBySeed:
-        """[N] negative flips, by seed."""
-        return {
-            seed: self.old[seed] & ~right[: self.samples] for seed, right in row.items() if seed in self.old
-        }
+    def flips(self, row: EventsBySeed, label: str) -> EventsBySeed:
+        """[N] negative flips against the old model of the row of that label, by seed."""
+        old = self.old[label]
+        return {seed: old[seed] & ~right[: self.samples] for seed, right in row.items() if seed in old}
+
+
+def _old_models(comparison: Comparison, row: Row) -> Mapping[int, Record]:
+    if not comparison.chained:
+        return comparison.old.records
+    return {seed: parents[0] for seed, parents in row.parents.items()}
 
 
 def _right(record: Record) -> Booleans:

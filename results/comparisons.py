@@ -101,6 +101,8 @@ class Comparison:
     references: tuple[Record, ...]
     candidate_run: RunContent
     old_run: RunContent | None
+    chained: bool = False
+    """Whether this is a further step of a chain: every method updates the model that it made before."""
 
     @cached_property
     def title(self) -> str:
@@ -117,6 +119,8 @@ class Comparison:
             parts.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
         if (precision := precision_of(self.candidate_run)) != "fp32":
             parts.append(precision)
+        if self.chained:
+            parts.append("each method updates its own model")
         if self.candidate_run.get("init") == "old":
             parts.append("candidates start from the old model")
         if self.distinction:
@@ -133,8 +137,8 @@ class Comparison:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """The old model, then the candidates."""
-        return (self.old, *self.candidates)
+        """The old model, unless every candidate has its own, then the candidates."""
+        return self.candidates if self.chained else (self.old, *self.candidates)
 
 
 def comparisons(store: Store, expected: Iterable[RunContent]) -> list[Comparison]:
@@ -176,15 +180,17 @@ class _RunsAndRecords:
         for run in candidates:
             rows.setdefault(_row_key(run), []).append(run)
         seeds = {run["seed"] for run in candidates}
-        old_runs = self._parents(candidates, "old")
-        references = [run["id"] for run in self._parents(candidates, "reference")]
+        old_runs = self._old_models(candidates)
+        chained = any(run["role"] == "candidate" for run in old_runs)
+        references = [run["id"] for run in self._references(candidates)]
         return Comparison(
             dataset=candidates[0]["dataset"],
-            old=self._row("old model", old_runs, seeds),
+            old=self._row("old model", [] if chained else old_runs, set() if chained else seeds),
             candidates=tuple(self._row(label, rows[key], seeds) for key, label in _labels(rows).items()),
             references=tuple(self.records[run_id] for run_id in references if run_id in self.records),
             candidate_run=candidates[0],
             old_run=old_runs[0] if old_runs else None,
+            chained=chained,
         )
 
     def _row(self, label: str, runs: Sequence[RunContent], seeds: set[int]) -> Row:
@@ -247,10 +253,14 @@ class _RunsAndRecords:
                 return f"{label} diverged"
         return ""
 
-    def _parents(self, candidates: Iterable[RunContent], role: str) -> list[RunContent]:
+    def _old_models(self, candidates: Iterable[RunContent]) -> list[RunContent]:
+        ids = dict.fromkeys(run["parents"][0] for run in candidates if run["parents"])
+        return [self.runs[run_id] for run_id in ids if run_id in self.runs]
+
+    def _references(self, candidates: Iterable[RunContent]) -> list[RunContent]:
         ids = dict.fromkeys(parent for run in candidates for parent in run["parents"])
         known = [self.runs[run_id] for run_id in ids if run_id in self.runs]
-        return [run for run in known if run["role"] == role]
+        return [run for run in known if run["role"] == "reference"]
 
 
 def _distinguished(found: Sequence[Comparison]) -> list[Comparison]:

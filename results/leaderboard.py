@@ -21,6 +21,7 @@ from common.cli import command
 from common.files import write_atomically
 from common.text import nearest, printable
 from results.analysis import SIGNIFICANT, Analysis, analyse
+from results.chains import chain_numbers, chain_table, chains
 from results.columns import KNOWN_COLUMNS
 from results.comparisons import Comparison, MissingRun, Row, Summary, comparisons
 from results.filters import read
@@ -39,8 +40,10 @@ PLAIN_RETRAINED = "plain, retrained"
 def tables(
     store: Store, expected: Iterable[RunContent], *, columns: Sequence[str] = DEFAULT_COLUMNS
 ) -> list[Table]:
-    """One table per setting among the expected runs (`Run.document()`), for `results.tables.show`."""
-    return [table(store, comparison, columns) for comparison in comparisons(store, expected)]
+    """Tables of the expected runs (`Run.document()`), for `show`: one per setting and one per chain."""
+    found = comparisons(store, expected)
+    made = [table(store, comparison, columns) for comparison in found]
+    return made + [chain_table(chain) for chain in chains(store, found)]
 
 
 def table(
@@ -52,9 +55,9 @@ def table(
     """One comparison: old model, methods, plain models; the footer explains how the numbers were made."""
     analysis = analysis or analyse(comparison)
     best = {name: analysis.best(name, KNOWN_COLUMNS[name]) for name in columns}
-    rows = [_row(comparison.old, columns, {}, Analysis())]
+    rows = [] if comparison.chained else [_row(comparison.old, columns, {}, Analysis())]
+    rules = set(range(len(rows)))
     rows += [_row(row, columns, best, analysis) for row in comparison.candidates]
-    rules = {0}
     if analysis.between_plain and "nfr" in columns:
         rules.add(len(rows) - 1)
         shown = _shown(analysis.between_plain, METRICS["nfr"])
@@ -302,6 +305,9 @@ def main(argv: Sequence[str]) -> int:
         shown = _sorted(finished.shown(comparison), analysis, settings.sort)
         printed.append(table(finished.store, shown, settings.columns, analysis))
         rows += numbers(shown, analysis, settings.columns)
+    for chain in chains(finished.store, finished.comparisons):
+        printed.append(chain_table(chain))
+        rows += chain_numbers(chain)
     show(printed, Console(highlight=False))
     for path in settings.export:
         write_atomically(path, _EXPORTS[path.suffix](printed, rows).encode())

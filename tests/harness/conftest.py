@@ -27,12 +27,12 @@ class Bench:
     def plan(self, *words):
         """Runs of the sweep that the words ask for."""
         sweep = config.read([*words, f"runs={self.runs}", f"betons={self.betons}", "device=cpu"])
-        return [run for setting in sweep.settings for run in expand(setting)]
+        return list(expand(*sweep.settings))
 
     def jobs(self, *words):
         """Jobs that the words ask for and that are still to be done, with their folders."""
         sweep = config.read([*words, f"runs={self.runs}", f"betons={self.betons}", "device=cpu"])
-        runs = [run for setting in sweep.settings for run in expand(setting)]
+        runs = list(expand(*sweep.settings))
         left = [run for run in runs if self.store.read(run.id) is None]
         runtime = replace(sweep.config.runtime, checkpoint_s=0.0)
         return [

@@ -49,7 +49,7 @@ def test_parents_come_before_children():
 
 def test_candidates_of_other_old_models_train_apart_and_wait_for_their_own():
     sweep = config.read(["methods=none,pct-kl", "seeds=0", "old_data=0.5,1"])
-    runs = list({run.id: run for setting in sweep.settings for run in expand(setting)}.values())
+    runs = list(expand(*sweep.settings))
     made = {job.id: job for job in jobs(runs)}
 
     cohorts = [job for job in made.values() if job.runs[0].role == "candidate"]
@@ -154,7 +154,7 @@ def test_a_job_comes_back_from_its_document():
 
 def test_jobs_of_a_grid_say_what_differs():
     settings = config.read(["methods=none,pct-kl", "seeds=0", "epochs=2,3", "old_data=0.5,1"]).settings
-    runs = list({run.id: run for setting in settings for run in expand(setting)}.values())
+    runs = list(expand(*settings))
 
     titles = {job.title for job in told_apart(jobs(runs))}
 

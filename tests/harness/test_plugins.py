@@ -190,7 +190,7 @@ def test_a_job_finds_its_plugin_wherever_it_starts(module, tmp_path_factory, mon
     """As on a node: another folder, and nothing about the module in the environment."""
     monkeypatch.syspath_prepend(str(module))
     asked = config.read([*WORDS, "plugins=my_flips", f"runs={module / 'runs'}"])
-    runs = [run for setting in asked.settings for run in expand(setting)]
+    runs = list(expand(*asked.settings))
     job, *_ = sweep.make_jobs(runs, asked)
     folder = jobfile.write(job, asked.config.runtime)
 

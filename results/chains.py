@@ -1,0 +1,179 @@
+"""Chains of updates: what each method's flips come to over several steps.
+
+In a chain every method updates the model that it made in the step before. All rates here are over the test
+samples of the classes that the first model knew, so that steps can be added and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from results.comparisons import Comparison, Row, Summary
+from results.predictions import Booleans, unpack_bits
+from results.ranking import EventsBySeed, rank_rows
+from results.store import Record, Store
+from results.tables import Cell, Table
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Course:
+    """What a method did to the first model's samples along a chain, for one seed."""
+
+    right: tuple[Booleans, ...]
+    """[N] for the first model and then for each step: which samples were classified correctly."""
+    er_all: float
+    """Error rate of the last model on all classes."""
+
+    @property
+    def flips(self) -> list[float]:
+        """NFR of each step."""
+        pairs = zip(self.right, self.right[1:], strict=False)
+        return [float((old & ~new).mean()) for old, new in pairs]
+
+    @property
+    def since_first(self) -> Booleans:
+        """[N] right with the first model, wrong with the last."""
+        lost: Booleans = self.right[0] & ~self.right[-1]
+        return lost
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chain:
+    """All methods along one chain."""
+
+    last: Comparison
+    """The last step."""
+    classes: tuple[int, ...]
+    """How many the first model and each step knew."""
+    courses: Mapping[str, Mapping[int, Course]]
+    """By row label and seed; without the seeds where a step is missing."""
+
+    @property
+    def title(self) -> str:
+        """Dataset, network and classes: `digits: resnet8, chain of 4, 7, 10 classes`."""
+        model = self.last.candidate_run["model"]["arch"]
+        return f"{self.last.dataset}: {model}, chain of {', '.join(map(str, self.classes))} classes"
+
+
+def chains(store: Store, comparisons: Sequence[Comparison]) -> Iterator[Chain]:
+    """The chains that these comparisons are the last steps of."""
+    updated = {
+        run_id for one in comparisons for row in one.candidates for run_id in _old_models(row).values()
+    }
+    for comparison in comparisons:
+        records = [record for row in comparison.candidates for record in row.records.values()]
+        if comparison.chained and not any(record.id in updated for record in records):
+            paths = {
+                row.label: {seed: _path(store, record) for seed, record in row.records.items()}
+                for row in comparison.candidates
+            }
+            whole = [path for by_seed in paths.values() for path in by_seed.values() if path]
+            if whole:
+                yield Chain(
+                    last=comparison,
+                    classes=tuple(_classes(record) for record in whole[0]),
+                    courses={
+                        label: {seed: _course(path) for seed, path in by_seed.items() if path}
+                        for label, by_seed in paths.items()
+                    },
+                )
+
+
+def _old_models(row: Row) -> dict[int, str]:
+    return {seed: record.run["parents"][0] for seed, record in row.records.items()}
+
+
+def _path(store: Store, last: Record) -> list[Record]:
+    """Records from the first model to `last`; empty where one is missing."""
+    path = [last]
+    while path[0].run["role"] == "candidate":
+        before = store.read(path[0].run["parents"][0])
+        if before is None or before.right is None:
+            return []
+        path.insert(0, before)
+    return path
+
+
+def _classes(record: Record) -> int:
+    split = record.run["split"]
+    return int(split["old_classes" if record.run["role"] == "old" else "classes"])
+
+
+def _course(path: Sequence[Record]) -> Course:
+    samples = int(path[0].metrics["samples_old"])  # the samples of the first classes come first
+    return Course(
+        right=tuple(unpack_bits(record.right or "", samples) for record in path),
+        er_all=path[-1].metrics["er_all"],
+    )
+
+
+def chain_table(chain: Chain) -> Table:
+    """A row per method: flips in each step, their sum, and flips since the first model."""
+    since = {
+        label: {seed: course.since_first for seed, course in by_seed.items()}
+        for label, by_seed in chain.courses.items()
+    }
+    seeds = sorted({seed for by_seed in since.values() for seed in by_seed})
+    ranks = _ranks(since, seeds)
+    steps = [f"NFR {old}→{new}" for old, new in zip(chain.classes, chain.classes[1:], strict=False)]
+    first = next(iter(next(by_seed for by_seed in since.values() if by_seed).values()))
+    return Table(
+        title=chain.title,
+        header=("Method", "Rank", *steps, "Sum", "Since first", "ER all"),
+        rows=tuple(
+            (
+                Cell(label),
+                Cell(str(ranks.get(label, "-"))),
+                *(Cell(_percent(values)) for values in _columns(by_seed.values(), len(steps))),
+            )
+            for label, by_seed in chain.courses.items()
+        ),
+        rules=frozenset(),
+        footer=(
+            f"{len(first):,} test samples of the first model's classes; {len(seeds)} seeds; rates in %, "
+            "mean±std over seeds.",
+            "NFR of a step: right before it and wrong after it. Sum: over the steps. Since first: right with "
+            "the first model, wrong with the last; methods are ranked by it. ER all: of the last model.",
+        ),
+        essential=frozenset({"Rank", "Since first"}),
+    )
+
+
+def chain_numbers(chain: Chain) -> list[dict[str, Any]]:
+    """The raw values of a chain's table, one flat row per method; rates are fractions of 1."""
+    names = [f"nfr_step_{number}" for number in range(1, len(chain.classes))]
+    names += ["nfr_sum", "nfr_since_first", "er_all"]
+    rows = []
+    for label, by_seed in chain.courses.items():
+        row: dict[str, Any] = {"setting": chain.title, "dataset": chain.last.dataset, "method": label}
+        row["seeds_done"] = len(by_seed)
+        for name, values in zip(names, _columns(by_seed.values(), len(chain.classes) - 1), strict=True):
+            summary = Summary.of(values)
+            row |= {name: summary and summary.mean, f"{name}_std": summary and summary.std}
+        rows.append(row)
+    return rows
+
+
+def _columns(courses: Iterable[Course], steps: int) -> list[list[float]]:
+    """One value per seed for each column: the steps, their sum, since the first, errors of the last."""
+    found = list(courses)
+    columns = [[course.flips[step] for course in found] for step in range(steps)]
+    columns.append([sum(course.flips) for course in found])
+    columns.append([float(course.since_first.mean()) for course in found])
+    columns.append([course.er_all for course in found])
+    return columns
+
+
+def _ranks(since: Mapping[str, EventsBySeed], seeds: Sequence[int]) -> dict[str, int]:
+    labels, ranking = rank_rows(since, tuple(seeds))
+    return dict(zip(labels, ranking.ranks, strict=True)) if ranking else {}
+
+
+def _percent(values: Sequence[float]) -> str:
+    summary = Summary.of(values)
+    if summary is None:
+        return "-"
+    spread = "" if summary.std is None else f"±{100 * summary.std:.2f}"
+    return f"{100 * summary.mean:.2f}{spread}"
