@@ -2,8 +2,6 @@ import base64
 import hashlib
 import io
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
@@ -233,46 +231,6 @@ def test_a_mistake_is_one_line_and_exit_code_2(finished_store, tmp_path, capsys)
     assert main([f"runs={finished_store.root}", f"out={tmp_path}/no/folder/report.html"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 2
-
-
-OFFLINE = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-
-
-@pytest.fixture(scope="module")
-def browser(cannot) -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        cannot("no Chromium here (Debian: apt-get install chromium)")
-    return found
-
-
-@pytest.mark.slow
-def test_a_browser_renders_the_report(page, telling, browser, tmp_path):
-    (tmp_path / "report.html").write_text(page)
-    url = (tmp_path / "report.html").as_uri()
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", *OFFLINE, profile]
-
-    def run(*words) -> str:
-        done = subprocess.run([browser, *flags, *words, url], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    dom = run("--dump-dom")
-    assert dom.count("<section") == 1
-    assert dom.count('class="dt-search"') == 3
-    shot = tmp_path / "shot.png"
-    run("--hide-scrollbars", "--window-size=1200,5000", f"--screenshot={shot}")
-    pixels = np.asarray(Image.open(shot).convert("RGB"))
-    plain = next(r for r in telling.records() if r.run["label"] == "none")
-    for index in Gallery.from_bytes(telling.content(plain, "gallery")).index.tolist():
-        squares = (pixels == index % 256).all(axis=2).sum()  # each image is of one grey
-        assert squares > 100 * 100, f"the image of sample {index} is not to be seen"
 
 
 def test_a_missing_store_is_named(tmp_path, capsys):
