@@ -34,6 +34,7 @@ from results.tables import Cell, Table, as_csv, latex, markdown, show
 DEFAULT_COLUMNS = ("er_old", "er_all", "nfr", "rel_nfr")
 PLAIN_RETRAINED = "plain, retrained"
 """The row of plain models against each other: what retraining alone flips."""
+UNSTABLE_MARK = "†"
 
 
 def tables(
@@ -87,7 +88,7 @@ def _row(
     ]
     difference = analysis.from_plain.get(row.label)
     return (
-        Cell(row.label + seeds),
+        Cell(row.label + seeds + (f" {UNSTABLE_MARK}" if row.label in analysis.unstable else "")),
         Cell("-" if rank is None else str(rank)),
         *numbers,
         Cell("-" if difference is None else _difference(difference)),
@@ -122,6 +123,11 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
     lines += ["Rates in %, mean±std over seeds." + (_BOLD if seeds >= FEWEST_SEEDS else "")]
     if analysis.ranking:
         lines += _about_ranks(analysis.ranking)
+    if any(row.label in analysis.unstable for row in comparison.candidates):
+        lines.append(
+            f"{UNSTABLE_MARK} NFR varies between seeds more than three times as much as the other methods': "
+            "more seeds may well change this row."
+        )
     if analysis.from_plain:
         lines.append(_about_plain(analysis))
     if analysis.seeds and seeds < FEWEST_SEEDS:
@@ -211,6 +217,7 @@ def numbers(comparison: Comparison, analysis: Analysis, columns: Sequence[str]) 
             "method": row.label,
         }
         flat |= {"seeds_done": len(row.records), "seeds": row.seeds, "rank": analysis.rank.get(row.label)}
+        flat["unstable"] = row.label in analysis.unstable if row.label in analysis.rank else None
         for name in columns:
             summary = row.summary(name)
             flat |= {name: summary and summary.mean, f"{name}_std": summary and summary.std}

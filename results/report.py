@@ -241,18 +241,19 @@ def _meaning(title: str) -> str:
 
 def _overview(comparison: Comparison, analysis: Analysis, made: Table) -> Overview:
     scored = [
-        (summary.mean, place)
+        (summary.mean, place, row.label)
         for place, row in enumerate(comparison.candidates, 1)  # the old model's row is the first
         if row.complete and (summary := row.summary("nfr"))
     ]
-    best = made.rows[min(scored)[1]] if scored else ()
-    cells = dict(zip(made.header, (cell.text.strip() for cell in best), strict=False))
+    _, place, best = min(scored, default=(0.0, 0, ""))
+    row = made.rows[place] if best else ()
+    cells = dict(zip(made.header, (cell.text.strip() for cell in row), strict=False))
     title = next((title for title in made.header if title.startswith(DIFFERENCE)), "")
     difference = cells.get(title, "")
     rank = analysis.rank.get(BASELINE)
     return Overview(
         title=comparison.title,
-        best=cells.get("Method", ""),
+        best=best,
         nfr=cells.get(KNOWN_COLUMNS["nfr"].title, ""),
         difference="" if difference == "-" else difference,
         difference_title=title,

@@ -193,6 +193,7 @@ _LATEX = {
     "±": r"$\pm$",
     "→": r"$\to$",
     "−": "$-$",
+    "†": r"$\dagger$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",

@@ -162,6 +162,17 @@ def test_settings_that_differ_in_their_recipe_alone_are_told_apart(store):
     assert sorted(title.rpartition(", ")[2] for title in titles) == ["epochs=2", "epochs=4"]
 
 
+def test_settings_come_by_network_and_then_by_the_size_of_the_numbers_in_their_recipes(store):
+    for arch, epochs in (("resnet152", 3), ("resnet18", 100), ("resnet18", 20), ("resnet50", 3)):
+        for run in plan(methods=("none",), seeds=(0,), arch=arch, epochs=epochs):
+            finish(store, run)
+    page = report(finished_comparisons(store.root))
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    told = [(re.search(r"resnet\d+", title).group(), title.partition("epochs=")[2]) for title in titles]
+    assert told == [("resnet18", "20"), ("resnet18", "100"), ("resnet50", ""), ("resnet152", "")]
+    assert re.findall(r'<a href="#comparison-\d">(.*?)</a>', page) == titles
+
+
 def test_large_images_are_reduced_and_small_ones_kept_as_they_are(store):
     record = [finish(store, run) for run in plan(methods=("none",), seeds=(0,))][-1]
     add_gallery(store, record, side=400)
