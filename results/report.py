@@ -41,9 +41,11 @@ from results.store import Record, Store
 from results.tables import Cell, Table
 
 CAPTIONS = {
-    "pareto": "Error on all classes against the negative flip rate (95 % intervals): lower left is better.",
+    "pareto": "Error on all classes against the negative flip rate: lower left is better. Intervals of "
+    "single rates overlap even where ranks tell methods apart: what methods share cancels in a difference.",
     "margins": "Logit margins on samples of old classes: who keeps the margins keeps the answers.",
-    "flips-by-class": "Where the flips are: the NFR within each old class.",
+    "flips-by-class": "Where the flips are: the NFR within each old class. Classes that are shown for having "
+    "the most flips look worse than they are.",
     "flips-between": "What flipped samples turn into.",
     "curves": "Training, mean over seeds.",
 }
