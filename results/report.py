@@ -11,12 +11,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import resources
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +62,7 @@ DIFFERENCE = "NFR - "
 """How the title of the column with differences to plain models begins."""
 MOST_IMAGES, MOST_FLIPS = 1200, 12
 """Of the whole page, and of one kind in one gallery."""
+MOST_PROCESSES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +130,8 @@ class Section:
     """By row label."""
 
 
-def report(finished: Finished) -> str:
-    """The page; the same records always give the same page."""
+def report(finished: Finished, *, processes: int = 1) -> str:
+    """The page; the same records always give the same page, made by any number of processes."""
     environment = Environment(
         loader=PackageLoader("results"),
         autoescape=select_autoescape(),
@@ -140,10 +145,14 @@ def report(finished: Finished) -> str:
         any(record.file("gallery") for record in row.records.values()) for c in shown for row in c.rows
     )
     most = max(1, min(MOST_FLIPS, MOST_IMAGES // max(1, 2 * count)))
-    sections = [
-        _section(finished.store, comparison, analyse(whole), most)
-        for comparison, whole in zip(shown, finished.comparisons, strict=True)
-    ]
+    make = partial(_section, finished.store, most)
+    if processes > 1:
+        with ProcessPoolExecutor(
+            processes, mp_context=get_context("forkserver"), initializer=_leave_interrupts_to_the_parent
+        ) as pool:
+            sections = list(pool.map(make, shown, finished.comparisons))
+    else:
+        sections = list(map(make, shown, finished.comparisons))
     script = "\n".join(_template(name) for name in ("datatables.min.js", "report.js"))
     return environment.get_template("report.html").render(
         root=str(finished.store.root),
@@ -188,8 +197,14 @@ class _RememberingStore(Store):
         return self._known[record.id]
 
 
-def _section(source: Store, comparison: Comparison, analysis: Analysis, most: int) -> Section:
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _section(source: Store, most: int, comparison: Comparison, whole: Comparison) -> Section:
+    """The section of a comparison, of which `whole` has the rows that filters hide: they count in ranks."""
     store = _RememberingStore(source.root)
+    analysis = analyse(whole)
     main = table(store, comparison, analysis=analysis)
     others = [
         name
@@ -327,7 +342,9 @@ def main(argv: Sequence[str]) -> int:
     if not settings.out.parent.is_dir():
         raise ValueError(f"out={settings.out}: no such folder")
     finished = finished_comparisons(settings.runs, filters)
-    write_atomically(settings.out, report(finished).encode())
+    # A process takes a second to start, and a section two to make.
+    processes = min(len(os.sched_getaffinity(0)), len(finished.comparisons) // 2, MOST_PROCESSES)
+    write_atomically(settings.out, report(finished, processes=processes).encode())
     say(settings.out)
     return 0
 

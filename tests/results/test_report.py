@@ -247,3 +247,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(finished_store, tmp_path, capsys)
 def test_a_missing_store_is_named(tmp_path, capsys):
     assert main([f"runs={Store(tmp_path / 'x').root}"]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_several_processes_make_the_same_page(store, tmp_path, monkeypatch):
+    for epochs in range(2, 6):
+        for run in plan(methods=("none",), seeds=(0,), references=0, epochs=epochs):
+            finish(store, run)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    out = tmp_path / "report.html"
+    assert main([f"runs={store.root}", f"out={out}"]) == 0
+    assert out.read_text() == report(finished_comparisons(store.root))
