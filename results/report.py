@@ -39,7 +39,7 @@ from results.figures import FIGURES
 from results.filters import read
 from results.finished import Finished, finished_comparisons
 from results.galleries import ShownGallery, data_url, galleries
-from results.leaderboard import table
+from results.leaderboard import NFR_MINUS_PLAIN, table
 from results.predictions import Predictions
 from results.store import Record, Store
 from results.tables import Cell, Table
@@ -56,10 +56,10 @@ CAPTIONS = {
 MEANINGS = {metric.title: metric.meaning for metric in KNOWN_COLUMNS.values()} | {
     "Method": "training method of the update, with the hyperparameters that differ from its defaults",
     "Rank": "1 + the number of methods that are told apart from this one and have fewer negative flips",
+    NFR_MINUS_PLAIN: "NFR minus that of plainly trained models of the same seed; "
+    "the lines below the table explain it",
 }
 """What a column means, by its title."""
-DIFFERENCE = "NFR - "
-"""How the title of the column with differences to plain models begins."""
 MOST_IMAGES, MOST_FLIPS = 1200, 12
 """Of the whole page, and of one kind in one gallery."""
 MOST_PROCESSES = 8
@@ -241,19 +241,11 @@ def _sortable(made: Table, *, only: Sequence[str] | None = None) -> SortableTabl
     first, *later = sorted(made.rules)
     last = later[0] if later else len(rows)
     return SortableTable(
-        columns=tuple(Column(title=title, meaning=_meaning(title)) for title in titles),
+        columns=tuple(Column(title=title, meaning=MEANINGS.get(title, "")) for title in titles),
         rows=tuple(rows[first + 1 : last + 1]),
         fixed=(*rows[: first + 1], *rows[last + 1 :]),
         notes=made.footer if only is None else (),
     )
-
-
-def _meaning(title: str) -> str:
-    if title.startswith(DIFFERENCE):
-        return (
-            "NFR minus that of plainly trained models of the same seed; the lines below the table explain it"
-        )
-    return MEANINGS.get(title, "")
 
 
 def _overview(comparison: Comparison, analysis: Analysis, made: Table) -> Overview:
@@ -265,15 +257,14 @@ def _overview(comparison: Comparison, analysis: Analysis, made: Table) -> Overvi
     _, place, best = min(scored, default=(0.0, 0, ""))
     row = made.rows[place] if best else ()
     cells = dict(zip(made.header, (cell.text.strip() for cell in row), strict=False))
-    title = next((title for title in made.header if title.startswith(DIFFERENCE)), "")
-    difference = cells.get(title, "")
+    difference = cells.get(NFR_MINUS_PLAIN, "")
     rank = analysis.rank.get(BASELINE)
     return Overview(
         title=comparison.title,
         best=best,
         nfr=cells.get(KNOWN_COLUMNS["nfr"].title, ""),
         difference="" if difference == "-" else difference,
-        difference_title=title,
+        difference_title=NFR_MINUS_PLAIN if NFR_MINUS_PLAIN in made.header else "",
         separated=None if rank is None else rank - 1,
         ranked=len(analysis.rank) - 1,
         missing=sum(len(row.missing) for row in comparison.candidates),
