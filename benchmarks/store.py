@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,12 @@ from results.store import Record, Store
 SETTINGS, SEEDS, REFERENCES, SAMPLES, CLASSES, OLD_CLASSES = 40, 10, 8, 10_000, 10, 5
 METHODS = ("none", "pct-naive", "pct-kl", "pct-lm", "elodi", "elodi-topk")
 KS = (0, 1, 2, 4, 8)
+NO_FILES: Mapping[str, bytes] = {}
 
 
-def plan() -> Iterator[Run]:
-    for setting in range(SETTINGS):
+def plan(settings: int = SETTINGS) -> Iterator[Run]:
+    """The runs of so many settings: 250 each."""
+    for setting in range(settings):
         recipe = Recipe(epochs=100 + setting, batch_size=128, lr=0.1, weight_decay=5e-4)
         split = Split(classes=CLASSES, old_classes=OLD_CLASSES)
         for seed in range(SEEDS):
@@ -54,24 +56,35 @@ def plan() -> Iterator[Run]:
                     yield replace(variant, hyperparameters=chosen, shown=chosen)
 
 
-def finish(store: Store, run: Run, random: np.random.Generator) -> None:
+def predictions_of(run: Run, random: np.random.Generator) -> Predictions:
+    """Predictions drawn at random: an old model's on samples of old classes, another's on all."""
     tested = OLD_CLASSES if run.role == "old" else CLASSES
     target = np.arange(SAMPLES) % CLASSES
     index = np.flatnonzero(target < tested)
     right = random.random(len(index)) < (0.93 if run.role == "old" else random.uniform(0.85, 0.92))
     prediction = np.where(right, target[index], (target[index] + 1) % tested)
-    predictions = Predictions(index=index, target=target[index], prediction=prediction)
+    return Predictions(index=index, target=target[index], prediction=prediction)
 
+
+def publish(
+    store: Store,
+    run: Run,
+    predictions: Predictions,
+    random: np.random.Generator,
+    files: Mapping[str, bytes] = NO_FILES,
+) -> None:
+    """Leave the record of a done run with its predictions and further files, by name."""
     metrics = {name: random.uniform(0.1, 0.2) for name in METRICS}
     metrics |= {"samples_old": SAMPLES / 2, "samples_all": SAMPLES}
     history = [{"epoch": epoch, "loss": 1 / (epoch + 1)} for epoch in range(100)]
     attempt = store.begin(run.id)
-    name = attempt.name("predictions.npz")
+    contents = {attempt.name(name): data for name, data in files.items()}
+    contents[attempt.name("predictions.npz")] = predictions.to_bytes()
     record = Record(
         run=run.document(), state="done", metrics=metrics, images_per_s=1e4, peak_memory_bytes=2**30,
         timings={"train_s": 36.0, "evaluate_s": 1.0},
         environment={"device": "cpu", "host": "node1", "versions": {"torch": "2.15.0", "numpy": "2.4.6"}},
-        attempt=attempt.number, files={name: attempt.write(name, predictions.to_bytes())},
+        attempt=attempt.number, files={name: attempt.write(name, data) for name, data in contents.items()},
         finished="2026-01-02T03:04:05+00:00",
     )  # fmt: skip
     attempt.publish(record, history=history)
@@ -111,7 +124,7 @@ def write_records(store: Store) -> None:
     random = np.random.default_rng(0)
     with patch("os.fsync"):
         for run in plan():
-            finish(store, run, random)
+            publish(store, run, predictions_of(run, random), random)
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-_ASCII = {"─": "-", "±": "+/-", "→": "->", "−": "-", "…": "..."}
+_ASCII = {"─": "-", "±": "+/-", "→": "->", "−": "-", "…": "...", "†": "+"}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

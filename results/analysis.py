@@ -6,6 +6,7 @@ rules of `results.ranking`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -41,6 +42,8 @@ class Analysis:
     """Those that were asked for."""
     ranking: Ranking | None = None
     """Of the negative flips of the rows with all their seeds; None for fewer than three seeds."""
+    unstable: frozenset[str] = frozenset()
+    """Rows whose NFR varies between seeds far more than that of the others."""
     rank: Mapping[str, int] = field(default_factory=dict)
     """1 + the number of separated methods with fewer negative flips."""
     from_plain: Mapping[str, PlainDifference] = field(default_factory=dict)
@@ -96,6 +99,7 @@ def analyse(comparison: Comparison) -> Analysis:
         seeds=seeds,
         ranking=ranking,
         rank=dict(zip(labels, ranking.ranks, strict=True)) if ranking else {},
+        unstable=frozenset(itertools.compress(labels, ranking.unstable)) if ranking else frozenset(),
         from_plain=from_plain(methods, [rights.flips(model, BASELINE) for model in plain], seeds)
         if plain[0]
         else {},

@@ -137,7 +137,7 @@ def chain_table(chain: Chain) -> Table:
             "NFR of a step: right before it and wrong after it. Sum: over the steps. Since first: right with "
             "the first model, wrong with the last; methods are ranked by it. ER all: of the last model.",
         ),
-        essential=frozenset({"Rank", "Since first"}),
+        essential=("Rank", "Since first"),
     )
 
 

@@ -14,6 +14,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 
 from common.files import write_atomically
 from common.text import printable
@@ -25,13 +26,16 @@ _BLACK, _ORANGE, _SKY, _GREEN, _BLUE, _RED, _PURPLE = (
 )  # fmt: skip
 
 
+Line = str | tuple[int, tuple[int, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """How one method is drawn."""
 
     colour: str
     marker: str
-    line: str | tuple[int, tuple[int, ...]]
+    line: Line
     """A name, or an offset with the lengths of dashes and gaps."""
     hatch: str
 
@@ -50,12 +54,13 @@ STYLES = {
     "mpt-lm-nobias": Style(_PURPLE, "<", "-.", "||"),
     "mpt-nodistill": Style(_PURPLE, "*", ":", "oo"),
 }
-_OTHERS = (
-    Style(_SKY, "d", "-", ""),
-    Style(_PURPLE, "8", "--", ""),
-    Style(_RED, "p", "-.", ""),
-    Style(_BLUE, "H", ":", ""),
+_OTHER_LINES: tuple[Line, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
+_OTHERS = tuple(
+    Style(colour, marker, line, "")
+    for marker, line in zip("d8pH>", _OTHER_LINES, strict=True)
+    for colour in (_SKY, _PURPLE, _RED, _BLUE, _GREEN, _ORANGE)
 )
+"""Markers that no style above has."""
 _VARIANT_MARKERS = "odsvPXp*"
 _VARIANT_LINES = ("--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 
@@ -79,14 +84,22 @@ def style_of(method: str) -> Style:
 
 
 def styles_of(rows: Sequence[tuple[str, str]]) -> dict[str, Style]:
-    """Styles by label for rows (method, label); variants, as `mpt-kl[k=2]`, are paler than their method."""
+    """Styles by label for rows (method, label); variants, as `mpt-kl[k=2]`, are paler than their method.
+
+    No two methods share a style, as long as there are styles left.
+    """
     styles: dict[str, Style] = {}
-    for method, label in rows:
+    of_methods: dict[str, Style] = {}
+    for method in dict.fromkeys(method for method, _ in rows):
         style = style_of(method)
+        free = [other for other in _OTHERS if other not in of_methods.values()]
+        of_methods[method] = free[0] if style in of_methods.values() and free else style
+    for method, label in rows:
+        style = of_methods[method]
         if label != method:
             variants = [other for of, other in rows if of == method and other != of]
             position = variants.index(label)
-            paler = 0.25 + 0.5 * position / max(1, len(variants) - 1)
+            paler = 0.15 + 0.45 * position / max(1, len(variants) - 1)
             style = Style(
                 colour=_mixed_with_white(style.colour, paler),
                 marker=_VARIANT_MARKERS[position % len(_VARIANT_MARKERS)],
@@ -119,10 +132,13 @@ def new_figure(width: float = 6.4, height: float = 4.0, *, title: str = "") -> F
     return figure
 
 
-def add_axes(figure: Figure, *position: int) -> Axes:
-    """A subplot in this style, at a position as matplotlib counts them; by default it fills the figure."""
+def add_axes(figure: Figure, *position: int | SubplotSpec, **shared: Axes | None) -> Axes:
+    """A subplot in this style, at a position as matplotlib counts them; by default it fills the figure.
+
+    `shared` may name another subplot as `sharex` or `sharey`.
+    """
     with mpl.rc_context(_MATPLOTLIB):
-        return figure.add_subplot(*(position or (1, 1, 1)))
+        return figure.add_subplot(*(position or (1, 1, 1)), **shared)
 
 
 def height_with_legend(height: float, entries: int) -> float:

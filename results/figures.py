@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from common.cli import command
 from common.text import say
-from results.analysis import intervals_are_over, mean_rates
 from results.comparisons import BASELINE, Comparison, Row
 from results.figure_style import (
     Style,
@@ -35,121 +36,135 @@ from results.figure_style import (
 from results.filters import read
 from results.finished import finished_comparisons
 from results.metrics import Pair, pair
+from results.pareto import Span, pareto
 from results.statistics import Interval
 from results.store import Record, Store
 
 MAX_NAMED_CLASSES = 20
 
 
-def pareto(store: Store, comparison: Comparison) -> Figure:
-    """Error on all classes against NFR with 95 % intervals; the line is the front."""
-    rates, styles = mean_rates(comparison), _styles(comparison)
-    figure = new_figure(height=height_with_legend(4.0, len(rates)), title=comparison.title)
-    axes = add_axes(figure)
-    points = []
-    for label, rate in rates.items():
-        style = styles[label]
-        x, y = 100 * rate.er_all.estimate, 100 * rate.nfr.estimate
-        points.append((x, y))
-        axes.errorbar(
-            x, y, xerr=_arms(rate.er_all), yerr=_arms(rate.nfr), label=literal(label), ls="none",
-            color=style.colour, marker=style.marker, ms=8, mec="white", mew=0.7, capsize=2, elinewidth=0.8,
-        )  # fmt: skip
-    if not points:
-        return figure
-    front = [p for p in sorted(points) if all(q == p or q[0] > p[0] or q[1] > p[1] for q in points)]
-    axes.plot(*zip(*front, strict=True), color="#999999", lw=1, zorder=0, drawstyle="steps-post")
-    axes.set(xlabel="error rate on all classes in %", ylabel="negative flip rate in %")
-    axes.set_title(f"bars: {intervals_are_over(comparison)}", fontsize=8, loc="left")
-    legend_on_the_right(axes)
-    return figure
-
-
-def _arms(interval: Interval) -> NDArray[np.float64]:
-    """[2, 1] distances of the interval's ends from the estimate, in %."""
-    return 100 * np.array(
-        [[interval.estimate - interval.low], [interval.high - interval.estimate]], np.float64
-    )
-
-
 def margins(store: Store, comparison: Comparison) -> Figure:
     """Logit margins on samples of old classes: the old model's filled, each method's as a line."""
     pairs = {row: _pairs(store, comparison, row, margins=True) for row in _done(comparison)}
     pairs = {row: found for row, found in pairs.items() if found}
-    figure, panels = _panels(len(pairs), comparison.title)
+    figure, panels = _panels(len(pairs), comparison.title, shared=True)
     if not pairs:
         return figure
     every = np.concatenate([_margins(p) for row_pairs in pairs.values() for p in row_pairs])
     lowest, highest = np.quantile(every, [0.002, 0.998]).tolist()
-    bins = np.linspace(lowest, highest, 41).tolist()
+    bins = np.linspace(lowest, highest, 41)
     styles = _styles(comparison)
     for axes, (row, row_pairs) in zip(panels, pairs.items(), strict=True):
         olds, news = (np.concatenate([side(p) for p in row_pairs]) for side in (_old_margin, _new_margin))
-        axes.hist(olds, bins, density=True, color="#cccccc", label="old model")
         style = styles[row.label]
-        axes.hist(news, bins, density=True, histtype="step", color=style.colour, ls=style.line, label="new")
+        axes.stairs(_density(olds, bins), bins, fill=True, color="#cccccc", label="old model")
+        axes.stairs(_density(news, bins), bins, color=style.colour, ls=style.line, lw=1.2, label="new")
         axes.axvline(0, color="black", lw=0.8)
         kept = row.summary("margin_kept")
-        note = f", {kept.mean:.0%} kept" if kept else ""
-        axes.set_title(literal(row.label + note), fontsize=8)
-    highest = max(axes.get_ylim()[1] for axes in panels)
-    for axes in panels:  # the old model's histogram is the same in all
-        axes.set_ylim(0, highest)
+        lines = [*_lines(row.label, 34), *([f"{kept.mean:.0%} kept"] if kept else [])]
+        axes.set_title("\n".join(map(literal, lines)), fontsize=8)
+    panels[0].set_ylim(0)
     figure.supxlabel("logit margin of the true class (left of 0: wrong)", fontsize=9)
     figure.supylabel("density", fontsize=9)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
     return figure
 
 
+def _density(values: NDArray[np.float32], bins: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = np.histogram(values, bins, density=True)[0]
+    return shares
+
+
+def _lines(label: str, width: int) -> list[str]:
+    """A label in lines of up to `width` characters, broken after commas."""
+    return textwrap.wrap(label.replace(",", ", "), width, break_long_words=True, break_on_hyphens=False)
+
+
 def flips_by_class(store: Store, comparison: Comparison) -> Figure:
-    """NFR of each method in each old class, pooled over seeds."""
+    """NFR of each method in each old class, pooled over seeds; of many classes, those with the most flips."""
     rows = [(row, pairs) for row in _done(comparison) if (pairs := _pairs(store, comparison, row))]
     classes = comparison.candidate_run["split"]["old_classes"]
-    rates = np.array([_class_rates(pairs, classes) for _, pairs in rows]).reshape(len(rows), classes)
-    width = max(5.0, 2.2 + 0.42 * min(classes, 24))
-    figure = new_figure(width, 1.6 + 0.3 * len(rows), title=comparison.title)
+    rates = 100 * np.array([_class_rates(pairs, classes) for _, pairs in rows]).reshape(len(rows), classes)
+    shown = np.arange(classes)
+    if classes > MAX_NAMED_CLASSES:
+        # A method that flips much everywhere would choose the classes alone, were it not for the ranks.
+        shown = np.argsort(-rankdata(rates, axis=1).sum(axis=0), kind="stable")[:MAX_NAMED_CLASSES]
+    rates = rates[:, shown]
+    labels = [row.label for row, _ in rows]
+    width = 2.2 + 0.075 * max(map(len, labels), default=0) + 0.42 * len(shown)
+    figure = new_figure(max(6.0, width), 1.9 + 0.27 * len(rows), title=comparison.title)
     if not rows:
         return figure
     axes = add_axes(figure)
-    image = axes.imshow(100 * rates, cmap="Greys", aspect="auto", vmin=0, interpolation="nearest")
-    axes.set_yticks(range(len(rows)), [literal(row.label) for row, _ in rows])
-    _name_classes(axes, class_names(comparison)[:classes], "x")
-    if classes <= MAX_NAMED_CLASSES:
-        _write_values(axes, 100 * rates, 100 * rates.max(), ".1f")
-    figure.colorbar(image, label="NFR in the class in %")
+    highest = {label: Interval(most, 0, most) for label, most in zip(labels, rates.max(axis=1), strict=True)}
+    span = Span.of(highest, share=0.4)
+    image = axes.imshow(
+        rates, cmap="Greys", aspect="auto", vmin=0, vmax=max(span.high, 1e-9), interpolation="nearest"
+    )
+    axes.set_yticks(range(len(rows)), list(map(literal, labels)))
+    names = class_names(comparison)
+    _name_classes(axes, [names[i] for i in shown], "x")
+    _write_values(axes, rates, span.high, ".1f")
+    figure.colorbar(
+        image, label="NFR in the class in %", extend="max" if span.beyond else "neither", extendfrac=0.03
+    )
     axes.grid(visible=False)
-    axes.set_xlabel("true class")
+    of = "" if len(shown) == classes else f": the {len(shown)} of {classes:,} old classes with the most flips"
+    axes.set_xlabel(f"true class{of}")
     return figure
 
 
 def flips_between(store: Store, comparison: Comparison) -> Figure:
-    """Negative flips by true class and new prediction: No Treatment, and the method with the lowest NFR."""
+    """Negative flips by true class and new prediction: No Treatment, and the method with the lowest NFR.
+
+    Of many classes, the most frequent pairs of them.
+    """
     rows = _baseline_and_best(comparison)
     split = comparison.candidate_run["split"]
-
-    figure, panels = _panels(len(rows), comparison.title, columns=2, height=3.6)
+    many = split["classes"] > MAX_NAMED_CLASSES
+    figure, panels = _panels(len(rows), comparison.title, columns=2, height=4.2 if many else 3.6)
     names = class_names(comparison)
     every = [_flip_counts(store, comparison, row) for row in rows]
     most = max(1, *(int(counts.max()) for counts in every))
     for axes, row, counts in zip(panels, rows, every, strict=True):
+        seeds = f"{len(row.records)} seed{'s' if len(row.records) > 1 else ''}"
+        title = f"{row.label}: {counts.sum():,} flips over {seeds}"
+        if many:
+            _draw_frequent_pairs(axes, counts, names, title)
+            continue
+        axes.set_title(literal(title), fontsize=9)
         image = axes.imshow(counts, cmap="Greys", interpolation="nearest", aspect="auto", vmin=0, vmax=most)
-        if split["classes"] <= MAX_NAMED_CLASSES:
-            _write_values(axes, counts, most, "d")
+        _write_values(axes, counts, most, "d")
         _name_classes(axes, names, "x")
         _name_classes(axes, names[: split["old_classes"]], "y")
         axes.axvline(split["old_classes"] - 0.5, color="black", lw=0.8, ls=":")
         axes.set(xlabel="new model's answer (new classes right of the line)", ylabel="true class")
-        seeds = f"{len(row.records)} seed{'s' if len(row.records) > 1 else ''}"
-        axes.set_title(literal(f"{row.label}: {counts.sum()} flips over {seeds}"), fontsize=9)
         axes.grid(visible=False)
-
         figure.colorbar(image, ax=axes, label="flips", ticks=MaxNLocator(integer=True))
     return figure
 
 
+def _draw_frequent_pairs(axes: Axes, counts: NDArray[np.int64], names: Sequence[str], title: str) -> None:
+    """Bars of the pairs (true class, new answer) that most flips have."""
+    pairs = np.flatnonzero(counts)
+    pairs = pairs[np.argsort(-counts.ravel()[pairs], kind="stable")]
+    shown = pairs[:MAX_NAMED_CLASSES]
+    true, answer = np.unravel_index(shown, counts.shape)
+    axes.barh(range(len(shown)), counts.ravel()[shown], color="#777777", height=0.7)
+    texts = [f"{_short(names[i], 22)} → {_short(names[j], 22)}" for i, j in zip(true, answer, strict=True)]
+    axes.set_yticks(range(len(shown)), list(map(literal, texts)), fontsize=7)
+    axes.set_ylim(MAX_NAMED_CLASSES - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    share = counts.ravel()[shown].sum() / max(1, counts.sum())
+    of = f"flips: the {len(shown)} most frequent of {len(pairs):,} pairs, {share:.0%} of all"
+    axes.set_xlabel(of, fontsize=8, loc="right")  # left of the axes is room, over and under the names
+    axes.set_title(literal(title), fontsize=9, loc="right")
+
+
 def curves(store: Store, comparison: Comparison) -> Figure:
     """Training loss and accuracy by epoch, means over seeds; the losses of methods differ in their terms."""
-    figure = new_figure(8, height_with_legend(3.6, len(_done(comparison))), title=comparison.title)
+    figure = new_figure(9, height_with_legend(3.6, len(_done(comparison))), title=comparison.title)
     styles = _styles(comparison)
     panels = {name: add_axes(figure, 1, 2, n) for n, name in enumerate(("loss", "train_accuracy"), 1)}
     for name, axes in panels.items():
@@ -168,6 +183,9 @@ def curves(store: Store, comparison: Comparison) -> Figure:
                 )  # fmt: skip
         axes.set(xlabel="epoch", ylabel={"loss": "training loss"}.get(name, "training accuracy"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    drawn = [line.get_ydata() for line in panels["loss"].get_lines()]
+    if drawn and min(np.min(values) for values in drawn) > 0:  # a method's further terms may be far larger
+        panels["loss"].set_yscale("log")
     legend_on_the_right(panels["train_accuracy"], of=panels["loss"])  # not every record has an accuracy
     return figure
 
@@ -249,11 +267,17 @@ def _name_classes(axes: Axes, names: Sequence[str], axis: str) -> None:
     set_ticks = axes.set_xticks if axis == "x" else axes.set_yticks
     if len(names) > MAX_NAMED_CLASSES:
         return
-    texts = [literal(name if len(name) < 15 else name[:14] + "…") for name in names]
+    texts = [literal(_short(name, 22)) for name in names]
     set_ticks(range(len(names)), texts, fontsize=8)
     if axis == "x" and max(map(len, texts)) > 2:
         for text in axes.get_xticklabels():
             text.set(rotation=45, ha="right", rotation_mode="anchor")
+
+
+def _short(text: str, width: int) -> str:
+    """A name that fits: of several, as ImageNet's classes have, the first; cut where that is too long."""
+    first = text if len(text) <= width else text.partition(",")[0]
+    return first if len(first) <= width else first[: width - 1] + "…"
 
 
 def _write_values(axes: Axes, values: NDArray[Any], most: float, form: str) -> None:
@@ -264,13 +288,22 @@ def _write_values(axes: Axes, values: NDArray[Any], most: float, form: str) -> N
             axes.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=7, color=colour)
 
 
-def _panels(count: int, title: str, *, columns: int = 4, height: float = 1.9) -> tuple[Figure, list[Axes]]:
+def _panels(
+    count: int, title: str, *, columns: int = 4, height: float = 1.9, shared: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with so many subplots, line by line; with `shared`, all have the axes of the first."""
     columns = max(1, min(columns, count))
     lines = max(1, -(-count // columns))
     figure = new_figure(
         max(5.0, 9.0 * columns / 4 if columns != 2 else 9.0), 0.8 + height * lines, title=title
     )
-    return figure, [add_axes(figure, lines, columns, i + 1) for i in range(count)]
+    panels: list[Axes] = []
+    for i in range(count):
+        first = panels[0] if panels and shared else None
+        panels.append(add_axes(figure, lines, columns, i + 1, sharex=first, sharey=first))
+        if shared:
+            panels[-1].tick_params(labelleft=i % columns == 0, labelbottom=i + columns >= count)
+    return figure, panels
 
 
 @dataclass(frozen=True, kw_only=True)

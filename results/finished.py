@@ -62,7 +62,7 @@ def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS) -> Finished:
     ordered = dict(sorted(kept.items(), key=lambda item: _by_name(item[1])))
     found = [
         comparison
-        for comparison in comparisons_of(store, ordered, records)
+        for comparison in sorted(comparisons_of(store, ordered, records), key=_by_setting)
         if any(row.records for row in _shown(comparison, filters).candidates)
     ]
     if not found:
@@ -98,9 +98,28 @@ def _filtered(
 
 def _by_name(run: RunContent) -> tuple[Any, ...]:
     """No Treatment first, then labels with their numbers in order of size: k=2 before k=10."""
-    parts = re.split(r"(\d+)", run["label"])
-    label = [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
-    return run["dataset"], run["method"] != BASELINE, label
+    return run["method"] != BASELINE, _natural(run["label"])
+
+
+def _by_setting(comparison: Comparison) -> tuple[Any, ...]:
+    """By dataset, the two networks, classes, and then what the recipes say, by the size of their numbers."""
+    run, old = comparison.candidate_run, comparison.old_run or comparison.candidate_run
+    split = run["split"]
+    return (
+        _natural(run["dataset"]),
+        *(_natural(f"{model['arch']} {model['stem']}") for model in (old["model"], run["model"])),
+        (split["classes"], split["old_classes"]),
+        _natural(str(split["class_order"] or "")),
+        old["split"]["old_data"],
+        _natural(comparison.recipe),
+        _natural(comparison.title),
+    )
+
+
+def _natural(text: str) -> list[tuple[bool, float, str]]:
+    """A key that sorts the numbers of a text by their size: `epochs=9` before `epochs=10`."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [(i % 2 == 1, float(part) if i % 2 else 0.0, part) for i, part in enumerate(parts)]
 
 
 class _Job(msgspec.Struct):

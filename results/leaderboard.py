@@ -35,6 +35,8 @@ from results.tables import Cell, Table, as_csv, latex, markdown, show
 DEFAULT_COLUMNS = ("er_old", "er_all", "nfr", "rel_nfr")
 PLAIN_RETRAINED = "plain, retrained"
 """The row of plain models against each other: what retraining alone flips."""
+NFR_MINUS_PLAIN = "NFR - plain"
+UNSTABLE_MARK = "†"
 
 
 def tables(
@@ -63,7 +65,7 @@ def table(
         shown = _shown(analysis.between_plain, METRICS["nfr"])
         numbers = [shown if name == "nfr" else "-" for name in columns]
         rows.append(tuple(Cell(text) for text in (PLAIN_RETRAINED, "-", *numbers, "-")))
-    header = ["Method", "Rank", *(KNOWN_COLUMNS[name].title for name in columns), "NFR - plain"]
+    header = ["Method", "Rank", *(KNOWN_COLUMNS[name].title for name in columns), NFR_MINUS_PLAIN]
     if not analysis.from_plain:
         header.pop()
     return Table(
@@ -72,7 +74,7 @@ def table(
         rows=tuple(row[: len(header)] for row in rows),
         rules=frozenset(rules),
         footer=tuple(_footer(store, comparison, columns, analysis)),
-        essential=frozenset({"Rank", METRICS["nfr"].title}),
+        essential=(METRICS["nfr"].title, "Rank", NFR_MINUS_PLAIN),
     )
 
 
@@ -92,7 +94,7 @@ def _row(
     ]
     difference = analysis.from_plain.get(row.label)
     return (
-        Cell(row.label + several + seeds),
+        Cell(row.label + several + seeds + (f" {UNSTABLE_MARK}" if row.label in analysis.unstable else "")),
         Cell("-" if rank is None else str(rank)),
         *numbers,
         Cell("-" if difference is None else _difference(difference)),
@@ -127,6 +129,11 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
     lines += ["Rates in %, mean±std over seeds." + (_BOLD if seeds >= FEWEST_SEEDS else "")]
     if analysis.ranking:
         lines += _about_ranks(analysis.ranking)
+    if any(row.label in analysis.unstable for row in comparison.candidates):
+        lines.append(
+            f"{UNSTABLE_MARK} NFR varies between seeds more than three times as much as the other methods': "
+            "more seeds may well change this row."
+        )
     if analysis.from_plain:
         lines.append(_about_plain(analysis))
     if analysis.seeds and seeds < FEWEST_SEEDS:
@@ -196,9 +203,9 @@ def _about_plain(analysis: Analysis) -> str:
         references = f"{analysis.references} references" if analysis.references > 1 else "one reference"
         plain = f"the mean of No Treatment and {references} of the same seed"
     if len(analysis.seeds) < FEWEST_SEEDS:
-        return f"NFR - plain: plain is {plain}."
+        return f"{NFR_MINUS_PLAIN}: plain is {plain}."
     return (
-        f"NFR - plain: plain is {plain}; ± standard error over seeds and samples, "
+        f"{NFR_MINUS_PLAIN}: plain is {plain}; ± standard error over seeds and samples, "
         f"* p < {SIGNIFICANT} (t, Holm over the methods)."
     )
 
@@ -230,6 +237,7 @@ def numbers(comparison: Comparison, analysis: Analysis, columns: Sequence[str]) 
             "method": row.label,
         }
         flat |= {"seeds_done": len(row.records), "seeds": row.seeds, "rank": analysis.rank.get(row.label)}
+        flat["unstable"] = row.label in analysis.unstable if row.label in analysis.rank else None
         for name in columns:
             summary = row.summary(name)
             flat |= {name: summary and summary.mean, f"{name}_std": summary and summary.std}

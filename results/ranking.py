@@ -22,6 +22,8 @@ from results.statistics import LEVEL, Interval, critical_value, holm
 
 FEWEST_SEEDS = 3
 """With fewer seeds the spread over seeds is unknown, and nothing is said about other seeds."""
+UNSTABLE = 9
+"""How many times the variance of the others marks a method: three times their standard deviation."""
 
 Floats = NDArray[np.float64]
 EventsBySeed = Mapping[int, Booleans]
@@ -67,6 +69,19 @@ class Ranking:
         """[M] methods that are not separated from the one with the lowest rate."""
         among: Booleans = ~self.separated[:, self.mean.argmin()]
         return among
+
+    @property
+    def unstable(self) -> Booleans:
+        """[M] methods whose own variance is more than nine times the mean of the others'.
+
+        None is where theirs has fewer than eight degrees of freedom: chance alone often makes it this small.
+        """
+        methods = len(self.noise)
+        if (methods - 1) * (self.seeds - 1) < 8:
+            return np.zeros(methods, np.bool_)
+        others = (self.noise.sum() - self.noise) / (methods - 1)
+        unstable: Booleans = self.noise > UNSTABLE * others
+        return unstable
 
     @property
     def only_samples(self) -> bool:

@@ -11,12 +11,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import resources
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +39,30 @@ from results.figures import FIGURES
 from results.filters import read
 from results.finished import Finished, finished_comparisons
 from results.galleries import ShownGallery, data_url, galleries
-from results.leaderboard import table
+from results.leaderboard import NFR_MINUS_PLAIN, table
 from results.predictions import Predictions
 from results.store import Record, Store
 from results.tables import Cell, Table
 
 CAPTIONS = {
-    "pareto": "Error on all classes against the negative flip rate (95 % intervals): lower left is better.",
+    "pareto": "Error on all classes against the negative flip rate: lower left is better. Intervals of "
+    "single rates overlap even where ranks tell methods apart: what methods share cancels in a difference.",
     "margins": "Logit margins on samples of old classes: who keeps the margins keeps the answers.",
-    "flips-by-class": "Where the flips are: the NFR within each old class.",
+    "flips-by-class": "Where the flips are: the NFR within each old class. Classes that are shown for having "
+    "the most flips look worse than they are.",
     "flips-between": "What flipped samples turn into.",
     "curves": "Training, mean over seeds.",
 }
 MEANINGS = {metric.title: metric.meaning for metric in KNOWN_COLUMNS.values()} | {
     "Method": "training method of the update, with the hyperparameters that differ from its defaults",
     "Rank": "1 + the number of methods that are told apart from this one and have fewer negative flips",
+    NFR_MINUS_PLAIN: "NFR minus that of plainly trained models of the same seed; "
+    "the lines below the table explain it",
 }
 """What a column means, by its title."""
-DIFFERENCE = "NFR - "
-"""How the title of the column with differences to plain models begins."""
 MOST_IMAGES, MOST_FLIPS = 1200, 12
 """Of the whole page, and of one kind in one gallery."""
+MOST_PROCESSES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +130,8 @@ class Section:
     """By row label."""
 
 
-def report(finished: Finished) -> str:
-    """The page; the same records always give the same page."""
+def report(finished: Finished, *, processes: int = 1) -> str:
+    """The page; the same records always give the same page, made by any number of processes."""
     environment = Environment(
         loader=PackageLoader("results"),
         autoescape=select_autoescape(),
@@ -138,10 +145,14 @@ def report(finished: Finished) -> str:
         any(record.file("gallery") for record in row.records.values()) for c in shown for row in c.rows
     )
     most = max(1, min(MOST_FLIPS, MOST_IMAGES // max(1, 2 * count)))
-    sections = [
-        _section(finished.store, comparison, analyse(whole), most)
-        for comparison, whole in zip(shown, finished.comparisons, strict=True)
-    ]
+    make = partial(_section, finished.store, most)
+    if processes > 1:
+        with ProcessPoolExecutor(
+            processes, mp_context=get_context("forkserver"), initializer=_leave_interrupts_to_the_parent
+        ) as pool:
+            sections = list(pool.map(make, shown, finished.comparisons))
+    else:
+        sections = list(map(make, shown, finished.comparisons))
     script = "\n".join(_template(name) for name in ("datatables.min.js", "report.js"))
     return environment.get_template("report.html").render(
         root=str(finished.store.root),
@@ -186,8 +197,14 @@ class _RememberingStore(Store):
         return self._known[record.id]
 
 
-def _section(source: Store, comparison: Comparison, analysis: Analysis, most: int) -> Section:
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _section(source: Store, most: int, comparison: Comparison, whole: Comparison) -> Section:
+    """The section of a comparison, of which `whole` has the rows that filters hide: they count in ranks."""
     store = _RememberingStore(source.root)
+    analysis = analyse(whole)
     main = table(store, comparison, analysis=analysis)
     others = [
         name
@@ -224,38 +241,30 @@ def _sortable(made: Table, *, only: Sequence[str] | None = None) -> SortableTabl
     first, *later = sorted(made.rules)
     last = later[0] if later else len(rows)
     return SortableTable(
-        columns=tuple(Column(title=title, meaning=_meaning(title)) for title in titles),
+        columns=tuple(Column(title=title, meaning=MEANINGS.get(title, "")) for title in titles),
         rows=tuple(rows[first + 1 : last + 1]),
         fixed=(*rows[: first + 1], *rows[last + 1 :]),
         notes=made.footer if only is None else (),
     )
 
 
-def _meaning(title: str) -> str:
-    if title.startswith(DIFFERENCE):
-        return (
-            "NFR minus that of plainly trained models of the same seed; the lines below the table explain it"
-        )
-    return MEANINGS.get(title, "")
-
-
 def _overview(comparison: Comparison, analysis: Analysis, made: Table) -> Overview:
     scored = [
-        (summary.mean, place)
+        (summary.mean, place, row.label)
         for place, row in enumerate(comparison.candidates, 1)  # the old model's row is the first
         if row.complete and (summary := row.summary("nfr"))
     ]
-    best = made.rows[min(scored)[1]] if scored else ()
-    cells = dict(zip(made.header, (cell.text.strip() for cell in best), strict=False))
-    title = next((title for title in made.header if title.startswith(DIFFERENCE)), "")
-    difference = cells.get(title, "")
+    _, place, best = min(scored, default=(0.0, 0, ""))
+    row = made.rows[place] if best else ()
+    cells = dict(zip(made.header, (cell.text.strip() for cell in row), strict=False))
+    difference = cells.get(NFR_MINUS_PLAIN, "")
     rank = analysis.rank.get(BASELINE)
     return Overview(
         title=comparison.title,
-        best=cells.get("Method", ""),
+        best=best,
         nfr=cells.get(KNOWN_COLUMNS["nfr"].title, ""),
         difference="" if difference == "-" else difference,
-        difference_title=title,
+        difference_title=NFR_MINUS_PLAIN if NFR_MINUS_PLAIN in made.header else "",
         separated=None if rank is None else rank - 1,
         ranked=len(analysis.rank) - 1,
         missing=sum(len(row.missing) for row in comparison.candidates),
@@ -324,7 +333,9 @@ def main(argv: Sequence[str]) -> int:
     if not settings.out.parent.is_dir():
         raise ValueError(f"out={settings.out}: no such folder")
     finished = finished_comparisons(settings.runs, filters)
-    write_atomically(settings.out, report(finished).encode())
+    # A process takes a second to start, and a section two to make.
+    processes = min(len(os.sched_getaffinity(0)), len(finished.comparisons) // 2, MOST_PROCESSES)
+    write_atomically(settings.out, report(finished, processes=processes).encode())
     say(settings.out)
     return 0
 

@@ -38,8 +38,9 @@ class Table:
     rules: frozenset[int] = frozenset()
     """Indices of the rows that a horizontal rule follows."""
     footer: tuple[str, ...] = ()
-    essential: frozenset[str] = frozenset()
-    """Headings of the columns that a narrow terminal shows too; the first column always is."""
+    """A note that begins with a column's heading and a colon is about that column."""
+    essential: tuple[str, ...] = ()
+    """Headings of the columns that a narrow terminal leaves out last, the most important first."""
 
 
 def show(tables: Sequence[Table], console: Console) -> None:
@@ -60,35 +61,41 @@ def show(tables: Sequence[Table], console: Console) -> None:
         return [Text(line, style) for part in parts for line in part]
 
     width = console.width if console.is_terminal else sys.maxsize
-    first, *others = tables
+    fitted = [_fitted(table, width) for table in tables]
+    first, *others = fitted
     shared = [note for note in first.footer if others and all(note in table.footer for table in others)]
-    for table in tables:
-        fitted = _fitted(table, width)
-        own = [note for note in fitted.footer if note not in shared]
-        lines = [*wrapped([table.title], "bold"), *_lines(fitted, clean), *wrapped(own, "dim"), Text()]
+    for table in fitted:
+        own = [note for note in table.footer if note not in shared]
+        lines = [*wrapped([table.title], "bold"), *_lines(table, clean), *wrapped(own, "dim"), Text()]
         console.print(Text("\n").join(lines), soft_wrap=True)
     if shared:
         console.print(Text("\n").join([*wrapped(shared, "dim"), Text()]), soft_wrap=True)
 
 
 def _fitted(table: Table, width: int) -> Table:
-    """The table without the columns, from the right, that `width` characters have no room for."""
+    """The table without the columns, from the right, that `width` characters have no room for.
+
+    The first column and the most important one always stay.
+    """
     columns = list(zip(table.header, *([cell.text for cell in row] for row in table.rows), strict=True))
     widths = [max(map(cell_len, column)) for column in columns]
     kept = list(range(len(columns)))
-    for column in reversed(kept[1:]):
+    important = [table.header.index(name) for name in table.essential if name in table.header]
+    others = [column for column in kept[1:] if column not in important]
+    for column in (*reversed(others), *reversed(important[1:])):
         if sum(widths[i] + 2 for i in kept) - 2 <= width:
             break
-        if table.header[column] not in table.essential:
-            kept.remove(column)
+        kept.remove(column)
     if len(kept) == len(columns):
         return table
-    left_out = ", ".join(name for i, name in enumerate(table.header) if i not in kept)
+    hidden = [name for i, name in enumerate(table.header) if i not in kept]
+    about_hidden = tuple(f"{name}:" for name in hidden)
+    notes = [note for note in table.footer if not note.startswith(about_hidden)]
     return replace(
         table,
         header=tuple(table.header[i] for i in kept),
         rows=tuple(tuple(row[i] for i in kept) for row in table.rows),
-        footer=(f"Too narrow for {left_out}: widen the terminal, or export=table.md.", *table.footer),
+        footer=(f"Too narrow for {', '.join(hidden)}: widen the terminal, or export=table.md.", *notes),
     )
 
 
@@ -193,6 +200,7 @@ _LATEX = {
     "±": r"$\pm$",
     "→": r"$\to$",
     "−": "$-$",
+    "†": r"$\dagger$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",

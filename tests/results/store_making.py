@@ -36,11 +36,12 @@ def plan(
     references: int = 2,
     epochs: int = 2,
     data: str = "f00",
+    arch: str = "resnet18",
 ) -> list[Run]:
     """All runs of one small setting."""
     split = Split(classes=CLASSES, old_classes=OLD_CLASSES)
     model, recipe = (
-        Model(arch="resnet18", stem="imagenet"),
+        Model(arch=arch, stem="imagenet"),
         Recipe(epochs=epochs, batch_size=8, lr=0.1, weight_decay=5e-4),
     )
     runs = []

@@ -105,6 +105,16 @@ def test_the_footer_says_what_more_seeds_would_tell_apart(store):
     assert "NFR - plain: plain is No Treatment;" in text
 
 
+def test_a_method_that_varies_far_more_than_the_others_is_marked_and_the_mark_explained(store):
+    methods = (*METHODS, "pct-naive", "elodi", "elodi-topk")
+    for run in plan(methods=methods, seeds=range(4)):
+        finish(store, run, accuracy={"pct-kl": 0.2} if run.seed == 3 else None)
+    text = printed(store, plan(methods=methods, seeds=range(4)))
+    marked = [line for line in text.splitlines() if "†" in line]
+    assert [line.split()[:2] for line in marked] == [["pct-kl", "†"], ["†", "NFR"]]
+    assert "†" not in printed(store, plan(methods=methods, seeds=range(3)))
+
+
 def test_missing_runs_are_shown_with_their_reason(store):
     runs = plan(methods=("none", "pct-kl", "mpt-kl", "elodi"))
     for run in runs:

@@ -89,6 +89,21 @@ class TestRank:
         events[2, 4] = draw([0.6], seeds=1, samples=2000)[0]
 
         assert rank(events).ranks == [1, 1, 1]
+        assert rank(events).unstable.tolist() == [False, False, True]
+
+    def test_a_method_is_unstable_from_three_times_the_spread_of_the_others_on(self):
+        pattern = [[1, -1, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 1, -1, 0], [0, 0, 0, 1, -1]]
+        for factor, expected in ((2, False), (6, True)):
+            values = 0.1 + 0.01 * np.array([[factor, 0, 0, 0, -factor], *pattern])
+            ranking = rank_means(values)
+            others = (ranking.noise.sum() - ranking.noise[0]) / 4
+            assert (ranking.noise[0] > 9 * others) is np.bool_(expected)
+            assert ranking.unstable.tolist() == [expected, False, False, False, False]
+
+    def test_two_methods_or_three_seeds_of_three_are_too_few_to_call_one_unstable(self):
+        values = 0.1 + 0.01 * np.array([[30, -10, -20], [0, 0, 1], [1, 0, 0]])
+        assert not rank_means(values).unstable.any()
+        assert not rank_means(np.tile(values[:2], 4)).unstable.any()
 
     def test_order_of_methods_seeds_and_samples_does_not_matter(self):
         ranking = rank(EXAMPLE)

@@ -2,8 +2,6 @@ import base64
 import hashlib
 import io
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
@@ -164,6 +162,17 @@ def test_settings_that_differ_in_their_recipe_alone_are_told_apart(store):
     assert sorted(title.rpartition(", ")[2] for title in titles) == ["epochs=2", "epochs=4"]
 
 
+def test_settings_come_by_network_and_then_by_the_size_of_the_numbers_in_their_recipes(store):
+    for arch, epochs in (("resnet152", 3), ("resnet18", 100), ("resnet18", 20), ("resnet50", 3)):
+        for run in plan(methods=("none",), seeds=(0,), arch=arch, epochs=epochs):
+            finish(store, run)
+    page = report(finished_comparisons(store.root))
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    told = [(re.search(r"resnet\d+", title).group(), title.partition("epochs=")[2]) for title in titles]
+    assert told == [("resnet18", "20"), ("resnet18", "100"), ("resnet50", ""), ("resnet152", "")]
+    assert re.findall(r'<a href="#comparison-\d">(.*?)</a>', page) == titles
+
+
 def test_large_images_are_reduced_and_small_ones_kept_as_they_are(store):
     record = [finish(store, run) for run in plan(methods=("none",), seeds=(0,))][-1]
     add_gallery(store, record, side=400)
@@ -235,46 +244,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(finished_store, tmp_path, capsys)
     assert err.count("\n") == 2
 
 
-OFFLINE = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-
-
-@pytest.fixture(scope="module")
-def browser(cannot) -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        cannot("no Chromium here (Debian: apt-get install chromium)")
-    return found
-
-
-@pytest.mark.slow
-def test_a_browser_renders_the_report(page, telling, browser, tmp_path):
-    (tmp_path / "report.html").write_text(page)
-    url = (tmp_path / "report.html").as_uri()
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", *OFFLINE, profile]
-
-    def run(*words) -> str:
-        done = subprocess.run([browser, *flags, *words, url], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    dom = run("--dump-dom")
-    assert dom.count("<section") == 1
-    assert dom.count('class="dt-search"') == 3
-    shot = tmp_path / "shot.png"
-    run("--hide-scrollbars", "--window-size=1200,5000", f"--screenshot={shot}")
-    pixels = np.asarray(Image.open(shot).convert("RGB"))
-    plain = next(r for r in telling.records() if r.run["label"] == "none")
-    for index in Gallery.from_bytes(telling.content(plain, "gallery")).index.tolist():
-        squares = (pixels == index % 256).all(axis=2).sum()  # each image is of one grey
-        assert squares > 100 * 100, f"the image of sample {index} is not to be seen"
-
-
 def test_a_missing_store_is_named(tmp_path, capsys):
     assert main([f"runs={Store(tmp_path / 'x').root}"]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_several_processes_make_the_same_page(store, tmp_path, monkeypatch):
+    for epochs in range(2, 6):
+        for run in plan(methods=("none",), seeds=(0,), references=0, epochs=epochs):
+            finish(store, run)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    out = tmp_path / "report.html"
+    assert main([f"runs={store.root}", f"out={out}"]) == 0
+    assert out.read_text() == report(finished_comparisons(store.root))

@@ -91,7 +91,8 @@ def test_every_latex_table_has_a_label_of_its_own():
 def wide_table(*, note="a note that both tables share"):
     header = ("Method", "Rank", "ER old", "NFR", "Rel-NFR")
     rows = (tuple(Cell(text) for text in ("pct-naive", "1", "2.25±0.23", "1.59±0.23", "72.00±9.45")),)
-    return Table(title="wide", header=header, rows=rows, footer=(note,), essential=frozenset({"Rank", "NFR"}))
+    footer = (note, "Rel-NFR: relative to the errors", "Rank: 1 is best")
+    return Table(title="wide", header=header, rows=rows, footer=footer, essential=("NFR", "Rank"))
 
 
 def shown(*tables, **how):
@@ -105,6 +106,13 @@ def test_a_narrow_terminal_shows_fewer_columns_and_breaks_no_word():
     assert lines[1].split() == ["Method", "Rank", "NFR"]
     assert max(map(len, lines)) <= 30
     assert "Too narrow for ER old, Rel-NFR" in " ".join(lines)
+    assert "Rank: 1 is best" in lines
+    assert "relative" not in " ".join(lines), "a note about a column that is not shown"
+
+
+def test_the_most_important_column_stays_longest():
+    lines = shown(wide_table(), force_terminal=True, width=22).splitlines()
+    assert lines[1].split() == ["Method", "NFR"]
 
 
 def test_a_pipe_gets_every_column_whatever_its_width():
