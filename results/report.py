@@ -138,7 +138,7 @@ def report(finished: Finished, *, processes: int = 1) -> str:
         undefined=StrictUndefined,
         finalize=_without_control_characters,
     )
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "breakable": breakable}
     newest = max((record.finished for c in finished.comparisons for record in _records(c)), default="")
     shown = _distinguished([finished.shown(whole) for whole in finished.comparisons])
     count = sum(
@@ -275,6 +275,11 @@ def number(text: str) -> str:
     """The number that a cell begins with, for sorting; empty if it begins with none."""
     found = re.match(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?", text.strip())
     return found.group().replace(",", "").removeprefix("+") if found else ""
+
+
+def breakable(text: str) -> Markup:
+    """A label that a narrow page may break after commas and before brackets: `mpt-kl[lambda=0.5,k=4]`."""
+    return Markup("<wbr>").join(re.split(r"(?<=,)|(?=\[)", printable(text)))
 
 
 def _picture(figure: Figure) -> str:
