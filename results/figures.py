@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from common.cli import command
 from common.text import say
@@ -88,6 +87,8 @@ def flips_by_class(store: Store, comparison: Comparison) -> Figure:
     shown = np.arange(classes)
     if classes > MAX_NAMED_CLASSES:
         # A method that flips much everywhere would choose the classes alone, were it not for the ranks.
+        from scipy.stats import rankdata  # takes long to import
+
         shown = np.argsort(-rankdata(rates, axis=1).sum(axis=0), kind="stable")[:MAX_NAMED_CLASSES]
     rates = rates[:, shown]
     labels = [row.label for row, _ in rows]
