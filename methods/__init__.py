@@ -83,6 +83,14 @@ _RIVALS = {
         path="methods.frequencies:LogitAdjustment", summary="a margin from class frequencies"
     ),
     "balanced": Entry(path="methods.frequencies:BalancedSoftmax", summary="softmax weighted by class counts"),
+    "posthoc-bias": Entry(
+        path="methods.posthoc:PosthocBias", summary="none, and k taken from new classes' logits at inference"
+    ),
+    "bcwi": Entry(path="methods.posthoc:Bcwi", summary="weights between the old model's and the new one's"),
+    "ensemble-old-new": Entry(
+        path="methods.ensembles:OldAndNew", summary="mean probabilities of the old model and none"
+    ),
+    "ensemble-new": Entry(path="methods.ensembles:NewModels", summary="mean probabilities of plain models"),
 }
 _BUILTIN = _PAPER | _ABLATIONS | _RIVALS
 
