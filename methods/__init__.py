@@ -55,7 +55,43 @@ _ABLATIONS = {
     ),
     "mpt-nodistill": Entry(path="methods.mpt:MptKl", summary="the margin alone", defaults={"lambda_": 0.0}),
 }
-_RIVALS: dict[str, Entry] = {}
+_RIVALS = {
+    "pct-authors": Entry(path="methods.pct:PctAuthors", summary="pct-kl as PCT's authors publish it"),
+    "elodi-authors": Entry(
+        path="methods.elodi:ElodiAuthors",
+        summary="ELODI as its authors publish it",
+    ),
+    "lwf": Entry(path="methods.distillation:Lwf", summary="distillation from the old model without a focus"),
+    "self-distill": Entry(
+        path="methods.distillation:SelfDistillation",
+        summary="distillation from a plain model of the same network",
+    ),
+    "churn-distill": Entry(
+        path="methods.churn:ChurnDistillation", summary="labels mixed with the old model's probabilities"
+    ),
+    "anchor": Entry(
+        path="methods.churn:Anchor", summary="labels mixed with the old model's where that is right"
+    ),
+    "regret-gated": Entry(
+        path="methods.gated:RegretGated", summary="distillation where the old model's loss is lower"
+    ),
+    "muscle": Entry(
+        path="methods.gated:Muscle", summary="matches the old model where it errs itself, else a plain one"
+    ),
+    "bct": Entry(path="methods.compatible:Bct", summary="the old classifier's loss on the new features"),
+    "logit-adjust": Entry(
+        path="methods.frequencies:LogitAdjustment", summary="a margin from class frequencies"
+    ),
+    "balanced": Entry(path="methods.frequencies:BalancedSoftmax", summary="softmax weighted by class counts"),
+    "posthoc-bias": Entry(
+        path="methods.posthoc:PosthocBias", summary="none, and k taken from new classes' logits at inference"
+    ),
+    "bcwi": Entry(path="methods.posthoc:Bcwi", summary="weights between the old model's and the new one's"),
+    "ensemble-old-new": Entry(
+        path="methods.ensembles:OldAndNew", summary="mean probabilities of the old model and none"
+    ),
+    "ensemble-new": Entry(path="methods.ensembles:NewModels", summary="mean probabilities of plain models"),
+}
 _BUILTIN = _PAPER | _ABLATIONS | _RIVALS
 
 GROUPS: Mapping[str, tuple[str, ...]] = {

@@ -1,9 +1,9 @@
-"""ELODI: distillation from an ensemble (Zhao et al.), as the MPT paper sets it up for a baseline."""
+"""ELODI: distillation from an ensemble (Zhao et al.), as MPT's baseline and as its authors publish it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from methods.base import Loss, Step
 from methods.losses import cross_entropy, squared_distance, squared_distance_top_k
@@ -63,3 +63,46 @@ class ElodiTopK(Elodi):
 
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         return squared_distance_top_k(student, teacher, k=self.top_k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElodiAuthors(Loss):
+    """ELODI as its authors publish it (TPAMI 2024; code shared with PCT): the ensemble alone is the teacher.
+
+    Logit difference inhibition with p = 2 and no margin: the mean of the squared differences of K logits.
+    """
+
+    uses_old: ClassVar[bool] = False
+
+    members: int = 8
+    """Reference models in the ensemble."""
+    share: float = 0.8
+    """Of the distillation in the loss; the cross-entropy has the rest."""
+    top_k: int = 10
+    """How many of the highest logits are matched."""
+    highest_of: Literal["student", "teacher"] = "student"
+    """Whose highest logits."""
+    exclude_target: bool = False
+    """Leave the target's own logit unmatched, as their code does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.members >= 1, "members", "1 or more")
+        self.require(0 <= self.share <= 1, "share", "in [0, 1]")
+        self.require(self.top_k >= 1, "top_k", "1 or more")
+
+    @property
+    def references(self) -> int:
+        """The ensemble's members."""
+        return self.members
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        teacher = sum(step.references[1:], start=step.references[0]) / len(step.references)  # [B, C]
+        ranked = step.logits.detach() if self.highest_of == "student" else teacher
+        highest = ranked.topk(min(self.top_k, teacher.shape[1]), dim=1).indices  # [B, K]
+        squares = (step.logits - teacher).square().gather(1, highest)
+        if self.exclude_target:
+            squares = squares * (highest != step.targets[:, None])
+        ce = (1 - self.share) * cross_entropy(step.logits, step.targets).mean()
+        new = self.share * squares.mean(dim=1).mean()
+        return {"loss": ce + new, "ce": ce, "new": new}

@@ -16,6 +16,11 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -logits.log_softmax(dim=1).gather(1, targets[:, None]).squeeze(1)
 
 
+def soft_cross_entropy(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """-sum of p * log softmax(logits) over the first K columns, those that p has; [B, C], [B, K] -> [B]."""
+    return -(probabilities * logits.log_softmax(dim=1)[:, : probabilities.shape[1]]).sum(dim=1)
+
+
 def kl(student: Tensor, teacher: Tensor, *, tau: float) -> Tensor:
     """KL(softmax(teacher / tau) || softmax(student / tau)); [B, C], [B, C] -> [B].
 

@@ -116,3 +116,29 @@ class PctKl(KlDistance, Pct):
 @dataclass(frozen=True, kw_only=True)
 class PctLm(LmDistance, Pct):
     """Focal distillation by logit matching."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PctAuthors(KlDistance):
+    """Focal distillation as the authors of PCT publish it: the paper's sum with their code's temperature.
+
+    An example in their code weighs the terms by 0.1 and 0.9; its teacher knows all classes.
+    """
+
+    tau: float = 100.0
+    """Temperature."""
+    tau_squared: bool = True
+    """Multiply by tau squared."""
+    mask_new: bool = True
+    """Leave samples of new classes out of the distillation."""
+    ce_weight: float = 1.0
+    """Weight of the cross-entropy."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.ce_weight >= 0, "ce_weight", "0 or more")
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        ce = self.ce_weight * cross_entropy(step.logits, step.targets).mean()
+        old = self.pull_old(step)
+        return {"loss": ce + old, "ce": ce, "old": old}

@@ -17,9 +17,10 @@ def variants(*words):
     return setting.variants
 
 
-def test_all_are_the_papers_eight_and_the_ablations_come_on_request():
+def test_all_are_the_papers_eight_and_ablations_and_rivals_come_on_request():
     assert len(variants("methods=all")) == 8
-    assert [v.method for v in variants("methods=all,ablations")] == list(METHODS)
+    assert [v.method for v in variants("methods=all,ablations")] == list(METHODS)[:11]
+    assert not {v.method for v in variants("methods=rivals")} & {v.method for v in variants("methods=all")}
     assert [v.method for v in variants("methods=mpt-nodistill,none")] == ["none", "mpt-nodistill"]
 
 

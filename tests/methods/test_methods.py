@@ -7,56 +7,25 @@ import pytest
 import torch
 
 from harness.config import hyperparameters
-from methods import METHODS, Loss, Step
+from methods import METHODS, Loss
+from tests.methods.by_hand import (
+    FEATURES,
+    OLD,
+    REFERENCE,
+    STUDENT,
+    TARGETS,
+    cross_entropy,
+    half_mean_square,
+    kl,
+    loss,
+    make,
+    mean,
+    old_classifier,
+    plain_cross_entropy,
+    step,
+)
 
-OLD_CLASSES = 2
-# Three samples: the old model is right on the first, wrong on the second; the third is of a new class.
-STUDENT = [[1.0, 0.0, 2.0, 0.5], [0.0, 1.0, 0.0, -1.0], [0.5, 0.5, 1.0, 3.0]]
-OLD = [[3.0, 1.0], [2.0, 0.0], [0.0, 1.0]]
-REFERENCE = [[2.0, 0.0, 1.0, 0.0], [0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 4.0]]
-TARGETS = [0, 1, 3]
-
-
-def step(*, targets=TARGETS, references=1, epoch=100):
-    return Step(
-        logits=torch.tensor(STUDENT, dtype=torch.float64, requires_grad=True),
-        targets=torch.tensor(targets),
-        images=torch.zeros(len(targets), 3, 8, 8),
-        indices=torch.arange(len(targets)),
-        epoch=epoch,
-        epochs=200,
-        class_counts=torch.tensor([10, 10, 10, 10]),
-        old_classes=OLD_CLASSES,
-        old_logits=torch.tensor(OLD, dtype=torch.float64),
-        references=tuple(torch.tensor(REFERENCE, dtype=torch.float64) + i for i in range(references)),
-    )
-
-
-def make(name, **changes):
-    entry = METHODS[name]
-    return entry.load()(**{**entry.defaults, **changes})
-
-
-def cross_entropy(logits, target):
-    return math.log(sum(math.exp(value) for value in logits)) - logits[target]
-
-
-def kl(teacher, student, tau):
-    p = [math.exp(t / tau) / sum(math.exp(u / tau) for u in teacher) for t in teacher]
-    q = [math.exp(s / tau) / sum(math.exp(u / tau) for u in student) for s in student]
-    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-
-
-def half_mean_square(teacher, student):
-    return 0.5 * sum((t - s) ** 2 for t, s in zip(teacher, student, strict=True)) / len(teacher)
-
-
-def mean(values):
-    return sum(values) / len(values)
-
-
-def plain_cross_entropy():
-    return mean([cross_entropy(z, y) for z, y in zip(STUDENT, TARGETS, strict=True)])
+LOSSES = [name for name, entry in METHODS.items() if issubclass(entry.load(), Loss)]
 
 
 def old_pull(distance):
@@ -67,10 +36,6 @@ def old_pull(distance):
 def new_pull(distance):
     weights = [6.0, 1.0, 6.0]
     return mean([w * distance(n, z) for w, n, z in zip(weights, REFERENCE, STUDENT, strict=True)])
-
-
-def loss(name, made_step=None, **changes):
-    return make(name, **changes).loss(made_step or step())["loss"].item()
 
 
 def test_no_treatment_is_cross_entropy():
@@ -196,7 +161,7 @@ def test_a_batch_of_new_classes_alone_gives_a_finite_loss(name):
 
 def test_the_bias_is_no_part_of_the_students_logits():
     """Training accuracy is measured on the logits that the step holds: a method must not change them."""
-    for name in METHODS:
+    for name in LOSSES:
         made = step(references=8)
         before = made.logits.detach().clone()
         make(name).loss(made)
@@ -206,16 +171,16 @@ def test_the_bias_is_no_part_of_the_students_logits():
 # --- what holds for every method
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_gives_named_finite_scalars_and_a_gradient_to_the_student_alone(name):
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_gives_named_finite_scalars_and_a_gradient_to_the_student_alone(name):
     method = make(name)
-    if not isinstance(method, Loss):
-        pytest.skip("not a loss")
     made = replace(
         step(),
         logits=torch.tensor(STUDENT, requires_grad=True),
         old_logits=torch.tensor(OLD) if method.uses_old else None,
         references=tuple(torch.tensor(REFERENCE) for _ in range(method.references)),
+        features=torch.tensor(FEATURES, requires_grad=True) if method.reads_features else None,
+        old_classifier=old_classifier if method.reads_features else None,
     )
 
     terms = method.loss(made)
@@ -228,6 +193,8 @@ def test_every_method_gives_named_finite_scalars_and_a_gradient_to_the_student_a
     terms["loss"].backward()
     assert made.logits.grad is not None
     assert made.logits.grad.abs().sum() > 0
+    if method.reads_features:
+        assert made.features.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -247,6 +214,23 @@ def test_every_hyperparameter_has_a_default_and_refuses_nan(name):
         ("pct-lm", {"lambda_": -0.1}),
         ("elodi", {"members": 0}),
         ("elodi-topk", {"top_k": 0}),
+        ("elodi-authors", {"members": 0}),
+        ("elodi-authors", {"share": 1.1}),
+        ("elodi-authors", {"top_k": 0}),
+        ("pct-authors", {"ce_weight": -0.1}),
+        ("lwf", {"lambda_": -0.1}),
+        ("lwf", {"tau": 0.0}),
+        ("self-distill", {"ce_weight": -0.1}),
+        ("self-distill", {"tau": 0.0}),
+        ("churn-distill", {"share": 1.1}),
+        ("anchor", {"share": 1.1}),
+        ("anchor", {"epsilon": -0.1}),
+        ("regret-gated", {"share": 1.1}),
+        ("regret-gated", {"tau": 0.0}),
+        ("muscle", {"ce_weight": -0.1}),
+        ("muscle", {"tau": 0.0}),
+        ("bct", {"lambda_": -0.1}),
+        ("logit-adjust", {"tau": -0.1}),
     ],
 )
 def test_a_hyperparameter_out_of_range_is_refused_by_name(name, changes):
@@ -256,5 +240,24 @@ def test_a_hyperparameter_out_of_range_is_refused_by_name(name, changes):
 
 
 def test_a_loss_that_counts_old_samples_is_not_to_be_divided_among_processes():
-    assert all(make(name).divisible for name in METHODS)
+    divisible = [name for name in LOSSES if make(name).divisible]
+
+    assert [name for name in LOSSES if name not in divisible] == ["pct-authors", "bct"]
     assert not make("pct-kl", mask_new=True).divisible
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if make(name).divisible])
+def test_a_divisible_loss_is_the_mean_of_the_losses_of_equal_parts(name):
+    whole = step(references=8)
+    parts = []
+    for i in range(len(TARGETS)):
+        part = {
+            field: getattr(whole, field)[i : i + 1]
+            for field in ("logits", "targets", "old_logits", "features", "images", "indices")
+        }
+        references = tuple(reference[i : i + 1] for reference in whole.references)
+        parts.append(replace(whole, references=references, **part))
+
+    together = make(name).loss(whole)["loss"].item()
+
+    assert together == pytest.approx(mean([make(name).loss(part)["loss"].item() for part in parts]))
