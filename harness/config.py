@@ -29,7 +29,7 @@ from loaders.datasets import DATASETS, Contents, Dataset, Encoding, fingerprint,
 from methods import GROUPS, METHODS, Ensemble, PostHoc
 
 OF_THE_SWEEP = frozenset(
-    {"experiment", "plan", "stale", *cli.settings(Runtime), *cli.settings(DispatchConfig)}
+    {"experiment", "metrics", "plan", "stale", *cli.settings(Runtime), *cli.settings(DispatchConfig)}
 )
 """Settings that hold for a whole sweep: a list of their values would not make tables."""
 
@@ -244,7 +244,8 @@ def setting(
     split = _split(config, dataset, contents, identity)
     old_recipe = recipe_for(dataset.name, old_arch, overrides)
     if dataset.classes and dataset.train_samples:
-        seen = round(dataset.train_samples * split.old_classes / dataset.classes * split.old_data)
+        of_old_classes = dataset.train_samples * split.old_classes / dataset.classes
+        seen = round(of_old_classes * split.trained_share * split.old_data)
         if seen < old_recipe.batch_size:
             raise ValueError(
                 f"batch_size={old_recipe.batch_size}: the old model is trained on about {seen} images"
@@ -481,7 +482,14 @@ def _split(config: SweepConfig, dataset: Dataset, contents: Contents, identity: 
     count = round(old * classes) if old < 1 else int(old)
     if count != old and old >= 1:
         raise ValueError(f"old_classes={old:g}: a count of classes must be a whole number")
-    return Split(classes=classes, old_classes=count, class_order=order, old_data=data.old_data)
+    return Split(
+        classes=classes,
+        old_classes=count,
+        class_order=order,
+        old_data=data.old_data,
+        validation=data.validation,
+        train_data=data.train_data,
+    )
 
 
 def _is_free(method: str, name: str) -> bool:

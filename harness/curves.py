@@ -1,4 +1,4 @@
-"""What is told after every epoch: test metrics into the history, and the history to a tracker."""
+"""What is told after every epoch: metrics into the history, and the history to a tracker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.tracking import open_tracker
 from harness.trainer import Member
 
 SHOWN = ("er_all", "er_old", "nfr")
-"""Test metrics of an epoch, where the model has them."""
+"""Metrics of an epoch, where the model has them."""
 
 
 class Curves:
@@ -24,7 +24,7 @@ class Curves:
         *,
         start: int,
     ) -> None:
-        """`evaluate` gives a member's test metrics; `start` is the epoch from which training continues.
+        """`evaluate` gives a member's metrics; `start` is the epoch from which training continues.
 
         Raises:
             ValueError: the tracker's library is not installed, or its server does not answer.
@@ -48,7 +48,8 @@ class Curves:
             entry = member.student.history[-1]
             if self._every is not None and (done % self._every == 0 or done == member.run.recipe.epochs):
                 found = self._evaluate(member)
-                entry |= {f"test/{name}": found[name] for name in SHOWN if name in found}
+                part = "validation" if member.run.split.validation else "test"
+                entry |= {f"{part}/{name}": found[name] for name in SHOWN if name in found}
             if tracker := self._trackers.get(member.run.id):
                 tracker.log(done - 1, {name: value for name, value in entry.items() if name != "epoch"})
 

@@ -22,11 +22,11 @@ from harness.recipes import draws
 from harness.settings import Runtime
 from loaders.batches import Feed
 from loaders.betons import Beton, ensure_beton
-from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, Part, fingerprint
+from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, Loader, Part, fingerprint
 from loaders.feeds import open_feed
 from loaders.layout import read_index
 from loaders.resident import FeatureFeed
-from loaders.selection import class_ranks, samples_below, select
+from loaders.selection import class_ranks, held_out, samples_below, select, to_train_on
 
 EVALUATION_BATCH = 256
 THUMBNAIL = 96  # pixels of the longer side of images kept for a report
@@ -101,12 +101,9 @@ def open_data(
     workers = runtime.workers or cpus
     assert pretrained or run.recipe.draws == draws(runtime.loader), "planned with another loader"
 
-    def feed(part: Part) -> Feed:
-        train, beton = part == "train", betons[part]
-        share = run.split.old_data if train else 1.0
-        subset = samples_below(ranks[read_index(beton.path).labels], run.trained_classes, share)
+    def feed(part: Part, subset: NDArray[np.int64], *, train: bool, kind: Loader) -> Feed:
+        beton, shard = betons[part], (world.rank, world.size)
         batch_size = run.recipe.batch_size if train else EVALUATION_BATCH
-        shard = (world.rank, world.size)
         if not train:
             subset = world.share(subset)
         if pretrained:
@@ -130,14 +127,25 @@ def open_data(
             ranks=ranks,
             device=compute.device,
             workers=workers,
-            kind=runtime.loader,
+            kind=kind,
             shard=shard,
         )
 
+    labels = {part: ranks[read_index(beton.path).labels] for part, beton in betons.items()}
+    split, classes = run.split, run.trained_classes
+    share = split.train_data * (split.old_data if run.role == "old" else 1.0)
+    trained = to_train_on(labels["train"], classes, share=share, validation=split.validation)
+    held = held_out(labels["train"], classes, split.validation)
+    if split.validation and not len(held):
+        raise ValueError(f"validation={split.validation:g}: no class has two training images")
     order = np.argsort(ranks)[: run.split.classes]
     return Data(
-        train=feed("train"),
-        test=feed("test"),
+        train=feed("train", trained, train=True, kind=runtime.loader),
+        test=feed("test", samples_below(labels["test"], classes), train=False, kind=runtime.loader),
+        # Read once: a second copy of all training images on the device would not pay.
+        validation=feed("train", held, train=False, kind="torch" if runtime.loader == "torch" else "stream")
+        if len(held)
+        else None,
         normalise=torch.nn.Identity() if pretrained else Normalise(dataset.mean, dataset.std, compute),
         class_names=tuple(names[c] for c in order),
         dataset=dataset,

@@ -17,6 +17,7 @@ from harness.distributed import ALONE, World
 from harness.engine import predict
 from harness.models import classifier
 from harness.plan import Run
+from loaders.batches import Feed
 from results import metrics
 from results.artifacts import Embeddings, Gallery, worst_flips
 from results.predictions import Predictions
@@ -44,11 +45,15 @@ def evaluate(
 ) -> Evaluation:
     """Test `network`; a candidate is compared with the predictions of the `old` model.
 
+    Of the held-out part of the training images there are predictions alone: all else follows from them.
+
     Raises:
         NotFinite: some of its logits are not finite.
     """
-    predictions = _predictions(network, data, compute, world)
+    predictions = _predictions(network, data.test, data, compute, world)
     files = {"predictions.npz": predictions.to_bytes(), "weights.pt": _bytes(weights_to_keep(network))}
+    if data.validation is not None:
+        files["validation.npz"] = _predictions(network, data.validation, data, compute, world).to_bytes()
     if run.model.embedding == 2 and run.is_trained:
         files["embeddings.npz"] = _embeddings(run, network, data, compute, predictions, world).to_bytes()
     found = _metrics(run, predictions, old)
@@ -68,17 +73,24 @@ def current_metrics(
     old: Predictions | None,
     world: World = ALONE,
 ) -> Mapping[str, float]:
-    """The metrics alone, during training: none of a network whose logits are not finite."""
+    """The metrics alone, during training: none of a network whose logits are not finite.
+
+    They are those on the held-out part of the training images, if there is one, as `old` must be.
+    """
+    feed = data.test if data.validation is None else data.validation
     try:
-        return _metrics(run, _predictions(network, data, compute, world), old)
+        return _metrics(run, _predictions(network, feed, data, compute, world), old)
     except NotFinite:
         return {}
 
 
-def _predictions(network: nn.Module, data: Data, compute: ComputeConfig, world: World) -> Predictions:
-    logits, targets, indices = predict(network, data.test, data.normalise, compute, world)
+def _predictions(
+    network: nn.Module, feed: Feed, data: Data, compute: ComputeConfig, world: World
+) -> Predictions:
+    logits, targets, indices = predict(network, feed, data.normalise, compute, world)
     if not logits.isfinite().all():
-        raise NotFinite("the logits of test images are not finite after training")
+        where = "test" if feed is data.test else "held-out"
+        raise NotFinite(f"the logits of {where} images are not finite after training")
     return Predictions.from_logits(index=indices.numpy(), target=targets.numpy(), logits=logits.numpy())
 
 

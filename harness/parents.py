@@ -12,6 +12,7 @@ from harness.combined import Adjusted, Combined
 from harness.failures import ParentMissing
 from harness.plan import Run
 from methods import METHODS, Ensemble, Method, PostHoc
+from results.held_out import Metrics, predictions_on
 from results.predictions import Predictions
 from results.store import Record, Store
 
@@ -100,10 +101,10 @@ class Parents:
         trained, holdout = run.parents[-2:]
         return self.run(trained), self.run(holdout)
 
-    def predictions(self, run_id: str) -> Predictions:
-        """What a run predicted on the test images.
+    def predictions(self, run_id: str, on: Metrics = "test") -> Predictions:
+        """What a run predicted on the test images, or on those that are held out from training.
 
         Raises:
             ParentMissing: it has no record, or has diverged.
         """
-        return self._store.predictions(self.record(run_id))
+        return predictions_on(self._store, self.record(run_id), on)

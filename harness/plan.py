@@ -40,7 +40,8 @@ class Split:
     Logit columns are positions in the class order, so the old classes are always columns
     `0 .. old_classes - 1`. `class_order` is the seed of the permutation, or the labels that come first (the
     others follow by index), None for the order by index.
-    `old_data` is the fraction of the old classes' training samples that the old model saw.
+    `validation` is the fraction of every class's training samples that no model is trained on, `train_data`
+    the fraction of the others that all are trained on, and `old_data` how much of that the old model saw.
     """
 
     classes: int
@@ -48,6 +49,7 @@ class Split:
     class_order: int | tuple[int, ...] | None = None
     old_data: float = 1.0
     validation: float = 0.0
+    train_data: float = 1.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.old_classes <= self.classes:  # of one class there is nothing to tell apart
@@ -58,6 +60,15 @@ class Split:
             raise ValueError(f"class_order={self.class_order}: must be 0 or more")
         if not 0 < self.old_data <= 1:
             raise ValueError(f"old_data={self.old_data}: must lie in (0, 1]")
+        if not 0 < self.train_data <= 1:
+            raise ValueError(f"train_data={self.train_data}: must lie in (0, 1]")
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"validation={self.validation}: must lie in [0, 1)")
+
+    @property
+    def trained_share(self) -> float:
+        """The fraction of the training samples that models other than the old one are trained on."""
+        return (1 - self.validation) * self.train_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +135,9 @@ class Run:
         for name, usual in {"precision": "fp32", "init": "scratch"}.items():
             if content[name] == usual:
                 del content[name]
-        if not self.split.validation:
-            del content["split"]["validation"]
+        for name, all_data in {"validation": 0.0, "train_data": 1.0}.items():
+            if content["split"][name] == all_data:
+                del content["split"][name]
         content["hyperparameters"] = dict(self.hyperparameters)
         content["parents"] = list(self.parents)
         return content

@@ -20,6 +20,7 @@ from harness.parents import Parents
 from harness.plan import Run
 from harness.resources import StepCost, gmacs, shares_alone
 from harness.trainer import Member, Trained
+from results.held_out import Metrics
 from results.predictions import Predictions
 from results.store import Attempt, Failure, Record
 from results.store.records import Epoch
@@ -91,9 +92,9 @@ class Recorder:
         )
         attempt.publish(record, history=account.history)
 
-    def old_predictions(self, run: Run) -> Predictions | None:
+    def old_predictions(self, run: Run, on: Metrics = "test") -> Predictions | None:
         """What the old model of a candidate predicted."""
-        return self._parents.predictions(run.parents[0]) if run.role == "candidate" else None
+        return self._parents.predictions(run.parents[0], on) if run.role == "candidate" else None
 
 
 class Publisher:
@@ -128,9 +129,11 @@ class Publisher:
                     checkpoint.remove(member.attempt.folder)
 
     def current_metrics(self, member: Member) -> Mapping[str, float]:
-        """The test metrics of a member as it is now; all processes take part."""
+        """The metrics of a member as it is now (`evaluate.current_metrics`); all processes take part."""
         self._world.align(member.student.network)
-        old = self._recorder.old_predictions(member.run)
+        old = self._recorder.old_predictions(
+            member.run, "test" if self._data.validation is None else "validation"
+        )
         return current_metrics(
             member.run, member.student.network, self._data, self._compute, old, self._world
         )

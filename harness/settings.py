@@ -33,6 +33,11 @@ class DataConfig:
     names, one per line; those that it leaves out follow by index (default: by index)."""
     old_data: float = 1.0
     """Fraction of the old classes' training images that the old model saw."""
+    train_data: float = 1.0
+    """Fraction of every class's training images that all models are trained on."""
+    validation: float = 0.0
+    """Fraction of every class's training images that is held out from all models, to choose recipes and
+    hyperparameters on (metrics=validation)."""
     write_mode: WriteMode | None = None
     """How photographs are stored: as pixels, as JPEGs, or a share of them (default: the architecture's)."""
     max_resolution: int | None = None
@@ -133,7 +138,8 @@ class Runtime:
     track: Kind = "none"
     """Where curves go besides the records: to TensorBoard, MLflow or Weights & Biases."""
     evaluate_every: int | None = None
-    """Test after every so many epochs and after the last: error rates and NFR by epoch, in the history."""
+    """Test after every so many epochs and after the last: error rates and NFR by epoch, in the history;
+    on what validation= holds out, if it does."""
 
     def __post_init__(self) -> None:
         _require_positive("workers", self.workers)
@@ -193,6 +199,8 @@ class SweepConfig:
     stale: Literal["keep", "rerun"] = "keep"
     """What becomes of records that were made with other code of their method, or in another precision:
     `keep` marks them, `rerun` trains them again, and what learned from them."""
+    metrics: Literal["test", "validation"] = "test"
+    """Which images the tables are about: those of the test set, or those that validation= holds out."""
     plan: bool = False
     """Print what would run, and start nothing."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -205,6 +213,8 @@ class SweepConfig:
         refuse_repeats("seeds", self.seeds)
         if min(self.seeds) < 0:
             raise ValueError(f"seeds={min(self.seeds)}: must be 0 or more")
+        if self.metrics == "validation" and not self.data.validation:
+            raise ValueError("metrics=validation: nothing is held out (validation=0.1 holds out a tenth)")
 
 
 def refuse_repeats(name: str, values: Sequence[Any]) -> None:

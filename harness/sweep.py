@@ -30,6 +30,7 @@ from harness.settings import Runtime, SweepConfig
 from harness.stale import find_stale, withdraw
 from loaders.datasets import DATASETS, PART_FOLDERS, require_files
 from results.comparisons import comparisons
+from results.held_out import open_store
 from results.leaderboard import tables
 from results.store import Store
 from results.tables import show
@@ -86,9 +87,10 @@ def main(argv: Sequence[str]) -> int:
             return 0
         interrupted = outcome.interrupted
     expected = [run.document() for run in runs]
-    show(tables(store, expected), console)
+    shown = open_store(runtime.runs, asked.metrics)
+    show(tables(shown, expected), console)
     if asked.experiment and not interrupted:
-        _draw(asked, store, expected, console)
+        _draw(asked, shown, expected, console)
     if interrupted:
         return CTRL_C
     return 0 if all(store.read(run.id) is not None for run in runs) else 1
@@ -124,7 +126,7 @@ def make_jobs(runs: Sequence[Run], sweep: Sweep) -> tuple[Job, ...]:
         return resources.estimate(
             members,
             image_size=DATASETS[first.dataset].image_size,
-            train_samples=sweep.images[first.data].contents.train_samples,
+            train_samples=round(sweep.images[first.data].contents.train_samples * first.split.trained_share),
             gpu=gpu,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,14 +104,49 @@ def class_ranks(classes: int, order: int | Sequence[int] | None) -> NDArray[np.i
     return ranks
 
 
-def samples_below(targets: NDArray[np.int64], classes: int, share: float = 1.0) -> NDArray[np.int64]:
-    """Sample numbers whose target is one of the first `classes`, ascending; `share` of each class.
+def samples_below(targets: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Sample numbers whose target is one of the first `classes`, ascending."""
+    return np.flatnonzero(targets < classes).astype(np.int64)
 
-    The choice is fixed, and a smaller share is a subset of a larger one. Every class keeps at least one.
+
+def held_out(targets: NDArray[np.int64], classes: int, validation: float) -> NDArray[np.int64]:
+    """The fraction `validation` of each of the first `classes`, held out from training, ascending.
+
+    The choice is fixed, and a smaller part lies in a larger one. A class of two or more samples has some
+    here, and every class keeps some to train on.
     """
-    kept = [
-        epoch_order(0, 0, members)[: max(1, round(share * len(members)))]
-        for position in range(classes)
-        if len(members := np.flatnonzero(targets == position).astype(np.int64))
+    parts = [
+        members[len(members) - _count_held_out(members, validation) :]
+        for members in _shuffled_classes(targets, classes)
     ]
-    return np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.int64)
+    return _ascending(parts)
+
+
+def to_train_on(
+    targets: NDArray[np.int64], classes: int, *, share: float = 1.0, validation: float = 0.0
+) -> NDArray[np.int64]:
+    """The fraction `share` of what `held_out` leaves of each of the first `classes`, ascending.
+
+    The choice is fixed, and a smaller share lies in a larger one. Every class keeps at least one sample.
+    """
+    parts = []
+    for members in _shuffled_classes(targets, classes):
+        kept = members[: len(members) - _count_held_out(members, validation)]
+        parts.append(kept[: max(1, round(share * len(kept)))])
+    return _ascending(parts)
+
+
+def _shuffled_classes(targets: NDArray[np.int64], classes: int) -> Iterator[NDArray[np.int64]]:
+    """The sample numbers of each class in a fixed random order: its front trains, its end is held out."""
+    for position in range(classes):
+        members = np.flatnonzero(targets == position).astype(np.int64)
+        if len(members):
+            yield epoch_order(0, 0, members)
+
+
+def _count_held_out(members: NDArray[np.int64], validation: float) -> int:
+    return min(max(1, round(validation * len(members))), len(members) - 1) if validation else 0
+
+
+def _ascending(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)

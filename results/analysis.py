@@ -138,7 +138,9 @@ def mean_rates(comparison: Comparison) -> dict[str, MeanRates]:
 def intervals_are_over(comparison: Comparison) -> str:
     """What the intervals of `mean_rates` are over, for a figure."""
     fewest = min((len(row.records) for row in comparison.candidates if row.records), default=0)
-    return "95 % intervals over " + ("seeds and samples" if fewest >= FEWEST_SEEDS else "test samples alone")
+    return "95 % intervals over " + (
+        "seeds and samples" if fewest >= FEWEST_SEEDS else f"{comparison.samples_name} alone"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

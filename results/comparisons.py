@@ -94,6 +94,8 @@ class Comparison:
 
     distinction: str = ""
     """What tells it from another comparison with the same title and recipe."""
+    samples_name: str = "test samples"
+    """What its numbers are about."""
 
     dataset: str
     old: Row
@@ -117,6 +119,10 @@ class Comparison:
             parts.append(f"class order {labels if len(labels) <= 40 else labels[:40] + '...'}")
         if self.old_run and self.old_run["split"]["old_data"] != 1:
             parts.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
+        if (share := split.get("train_data", 1)) != 1:
+            parts.append(f"{100 * share:.4g}% of the training data")
+        if (share := split.get("validation", 0)) != 0:
+            parts.append(f"{100 * share:.4g}% held out")
         if (precision := precision_of(self.candidate_run)) != "fp32":
             parts.append(precision)
         if self.chained:
@@ -188,6 +194,7 @@ class _RunsAndRecords:
             old=self._row("old model", [] if chained else old_runs, set() if chained else seeds),
             candidates=tuple(self._row(label, rows[key], seeds) for key, label in _labels(rows).items()),
             references=tuple(self.records[run_id] for run_id in references if run_id in self.records),
+            samples_name=self.store.samples_name,
             candidate_run=candidates[0],
             old_run=old_runs[0] if old_runs else None,
             chained=chained,

@@ -34,6 +34,7 @@ from results.figure_style import (
 )
 from results.filters import read
 from results.finished import finished_comparisons
+from results.held_out import Metrics
 from results.metrics import Pair, pair
 from results.pareto import Span, pareto
 from results.statistics import Interval
@@ -313,6 +314,8 @@ class Settings:
 
     runs: Path = Path("runs")
     """Folder of records."""
+    metrics: Metrics = "test"
+    """Numbers on the test set, or on the training images that validation= held out."""
     out: Path = Path("figures")
     """Folder for the figures, PNG and SVG; created where it is missing."""
 
@@ -321,7 +324,7 @@ class Settings:
 def main(argv: Sequence[str]) -> int:
     """Draw all figures of every comparison in a folder of records."""
     settings, filters = read(Settings, argv, prog="python -m results.figures", description=main.__doc__ or "")
-    finished = finished_comparisons(settings.runs, filters)
+    finished = finished_comparisons(settings.runs, filters, settings.metrics)
     settings.out.mkdir(parents=True, exist_ok=True)
     for number, comparison in enumerate(map(finished.shown, finished.comparisons), 1):
         for name, draw in FIGURES.items():

@@ -16,6 +16,7 @@ from common.text import printable
 from results.columns import record_columns, run_columns
 from results.comparisons import BASELINE, Comparison, as_made, comparisons_of
 from results.filters import Filters
+from results.held_out import Metrics, open_store
 from results.store import BrokenRecord, Record, RunContent, Store
 from results.store.records import check_names, check_run
 
@@ -37,8 +38,10 @@ class Finished:
 NO_FILTERS = Filters()
 
 
-def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS) -> Finished:
+def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS, metrics: Metrics = "test") -> Finished:
     """The comparisons in a folder of records with at least one done candidate that passes the filters.
+
+    With `metrics` of the validation part, they are those of the runs that hold one out.
 
     Runs of unfinished jobs are missing runs. So are broken records, which are also named on stderr.
 
@@ -47,7 +50,7 @@ def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS) -> Finished:
     """
     if not runs.is_dir():
         raise ValueError(f"runs={runs}: no such folder")
-    store = Store(runs)
+    store = open_store(runs, metrics)
     records: dict[str, Record] = {}
     for record in store.scan():
         if isinstance(record, BrokenRecord):
@@ -55,9 +58,11 @@ def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS) -> Finished:
         else:
             records[record.id] = record
     contents = {run_id: as_made(record.run, record) for run_id, record in records.items()}
-    contents = {run["id"]: run for run in _runs_of_jobs(store, contents)} | contents
+    unfinished = {run["id"]: run for run in _runs_of_jobs(store, contents) if store.is_about(run)}
+    contents = unfinished | contents
     if not any(run["role"] == "candidate" and run_id in records for run_id, run in contents.items()):
-        raise ValueError(f"runs={runs}: no finished candidate yet")
+        what = "" if metrics == "test" else " that holds out a part (validation=0.1)"
+        raise ValueError(f"runs={runs}: no finished candidate{what} yet")
     kept, filters = _filtered(contents, records, filters)
     ordered = dict(sorted(kept.items(), key=lambda item: _by_name(item[1])))
     found = [

@@ -26,6 +26,7 @@ from results.columns import KNOWN_COLUMNS
 from results.comparisons import Comparison, MissingRun, Row, Summary, comparisons
 from results.filters import read
 from results.finished import Finished, finished_comparisons
+from results.held_out import Metrics
 from results.metrics import METRICS, Metric
 from results.per_run import Rows, as_parquet, per_run_rows
 from results.ranking import FEWEST_SEEDS, PlainDifference, Ranking
@@ -215,7 +216,7 @@ def _samples(comparison: Comparison) -> str:
         for record in row.records.values():
             if "samples_old" in record.metrics:
                 old, every = record.metrics["samples_old"], record.metrics["samples_all"]
-                return f"{old:,.0f} test samples of old classes, {every:,.0f} in all; "
+                return f"{old:,.0f} {comparison.samples_name} of old classes, {every:,.0f} in all; "
     return ""
 
 
@@ -261,6 +262,8 @@ class Settings:
 
     runs: Path = Path("runs")
     """Folder of records."""
+    metrics: Metrics = "test"
+    """Numbers on the test set, or on the training images that validation= held out."""
     columns: tuple[str, ...] = DEFAULT_COLUMNS
     """Metrics and costs to show."""
     sort: str = ""
@@ -306,7 +309,7 @@ def main(argv: Sequence[str]) -> int:
         description=main.__doc__ or "",
         sections=[("Columns", columns)],
     )
-    finished = finished_comparisons(settings.runs, filters)
+    finished = finished_comparisons(settings.runs, filters, settings.metrics)
     printed, rows = [], []
     for comparison in finished.comparisons:
         analysis = analyse(comparison)  # of all methods: hiding one changes no rank

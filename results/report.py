@@ -39,6 +39,7 @@ from results.figures import FIGURES
 from results.filters import read
 from results.finished import Finished, finished_comparisons
 from results.galleries import ShownGallery, data_url, galleries
+from results.held_out import Metrics
 from results.leaderboard import NFR_MINUS_PLAIN, table
 from results.predictions import Predictions
 from results.store import Record, Store
@@ -327,6 +328,8 @@ class Settings:
 
     runs: Path = Path("runs")
     """Folder of records."""
+    metrics: Metrics = "test"
+    """Numbers on the test set, or on the training images that validation= held out."""
     out: Path = Path("report.html")
     """The file to write."""
 
@@ -337,7 +340,7 @@ def main(argv: Sequence[str]) -> int:
     settings, filters = read(Settings, argv, prog="python -m results.report", description=main.__doc__ or "")
     if not settings.out.parent.is_dir():
         raise ValueError(f"out={settings.out}: no such folder")
-    finished = finished_comparisons(settings.runs, filters)
+    finished = finished_comparisons(settings.runs, filters, settings.metrics)
     # A process takes a second to start, and a section two to make.
     processes = min(len(os.sched_getaffinity(0)), len(finished.comparisons) // 2, MOST_PROCESSES)
     write_atomically(settings.out, report(finished, processes=processes).encode())

@@ -11,13 +11,16 @@ from common.jobs import Cause
 from common.paths import RecordsFolder, RunFolder
 from results.predictions import Predictions
 from results.store.attempts import Attempt
-from results.store.records import BrokenRecord, Epoch, Failure, Record, history_from_bytes
+from results.store.records import BrokenRecord, Epoch, Failure, Record, RunContent, history_from_bytes
 
 RECORD = RunFolder(Path()).record.name
 
 
 class Store:
     """A folder of records. Reading never writes; a missing folder is an empty store."""
+
+    samples_name = "test samples"
+    """What its numbers are about."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
@@ -57,6 +60,10 @@ class Store:
     def records(self) -> Iterator[Record]:
         """All intact records, by run id."""
         return (record for record in self.scan() if isinstance(record, Record))
+
+    def is_about(self, run: RunContent) -> bool:
+        """Whether such a run has numbers here once it is done."""
+        return True
 
     def missing(self, run_ids: Iterable[str]) -> list[str]:
         """Those of the runs that have no valid record."""
