@@ -28,6 +28,7 @@ from harness.settings import (
 from loaders.datasets import DATASETS, Contents, Dataset, Encoding, fingerprint, look_into
 from methods import GROUPS, METHODS, Ensemble, PostHoc
 
+ALL_CLASSES = "all"
 OF_THE_SWEEP = frozenset(
     {"experiment", "metrics", "plan", "stale", *cli.settings(Runtime), *cli.settings(DispatchConfig)}
 )
@@ -75,11 +76,10 @@ def read(argv: Sequence[str]) -> Sweep:
     slurm = {key: given.pop(key) for key in list(given) if key.startswith("slurm.")}
     own = cli.settings(SweepConfig)
     hyper = {key: value for key, value in given.items() if key not in own}
-    names = _class_names(given)
-    of_sweep = {key: value for key, value in given.items() if key in own and key not in names}
     configs = [
-        cli.build(SweepConfig, combination | names)
-        for combination in cli.grid(SweepConfig, of_sweep, single=OF_THE_SWEEP)
+        config
+        for spelt_out in experiments.spell_out_scenarios(given)
+        for config in _configs({key: value for key, value in spelt_out.items() if key in own})
     ]
     for config in configs:
         _require_names(config)
@@ -130,6 +130,14 @@ def _settings(
         step = setting(replace(config, data=data), changes, find_images, gpu=gpu)
         previous = replace(step, previous=previous)
         yield previous
+
+
+def _configs(words: Mapping[str, str]) -> Iterator[SweepConfig]:
+    """One for each combination of the values of lists."""
+    names = _class_names(words)
+    others = {key: value for key, value in words.items() if key not in names}
+    for combination in cli.grid(SweepConfig, others, single=OF_THE_SWEEP):
+        yield cli.build(SweepConfig, combination | names)
 
 
 def _class_names(given: Mapping[str, str]) -> dict[str, str]:
@@ -318,6 +326,7 @@ def print_help(argv: Sequence[str]) -> None:
             "Methods": METHODS,
             "Datasets": DATASETS,
             "Experiments": experiments.EXPERIMENTS,
+            "Scenarios": experiments.SCENARIOS,
         }
         cli.print_outline(
             SweepConfig,
@@ -335,6 +344,7 @@ def print_help(argv: Sequence[str]) -> None:
         sections=[
             ("Methods", [(name, entry.summary) for name, entry in METHODS.items()]),
             ("Experiments", [(name, _experiment_text(name)) for name in experiments.EXPERIMENTS]),
+            ("Scenarios", [(name, one.summary) for name, one in experiments.SCENARIOS.items()]),
             (
                 "Hyperparameters (method.name=value, or name=value for every method that has it)",
                 [(name, _hyperparameter_text(name)) for name in METHODS if hyperparameters(name)],
@@ -469,6 +479,8 @@ def _split(config: SweepConfig, dataset: Dataset, contents: Contents, identity: 
         raise ValueError(f"classes={classes}: {dataset.name} has {contents.classes}, and two are the fewest")
     old = data.old_classes
     order: int | tuple[int, ...] | None
+    if old == ALL_CLASSES:
+        old = classes
     if isinstance(old, str) or isinstance(data.class_order, str):
         names = class_names.names_of(dataset, identity, runtime.data, runtime.betons_folder)
         if isinstance(old, str):
@@ -489,6 +501,7 @@ def _split(config: SweepConfig, dataset: Dataset, contents: Contents, identity: 
         old_data=data.old_data,
         validation=data.validation,
         train_data=data.train_data,
+        new_data=data.new_data,
     )
 
 

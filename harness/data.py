@@ -134,7 +134,8 @@ def open_data(
     labels = {part: ranks[read_index(beton.path).labels] for part, beton in betons.items()}
     split, classes = run.split, run.trained_classes
     share = split.train_data * (split.old_data if run.role == "old" else 1.0)
-    trained = to_train_on(labels["train"], classes, share=share, validation=split.validation)
+    shares = [share * (split.new_data if c >= split.old_classes else 1.0) for c in range(classes)]
+    trained = to_train_on(labels["train"], shares, validation=split.validation)
     held = held_out(labels["train"], classes, split.validation)
     if split.validation and not len(held):
         raise ValueError(f"validation={split.validation:g}: no class has two training images")

@@ -74,6 +74,61 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What changes between the old model and its update."""
+
+    summary: str
+    words: Mapping[str, str]
+    needs: tuple[str, ...] = ()
+    """Settings that must be given besides."""
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "more-classes": Scenario(summary="half of the classes are new", words={"old_classes": "0.5"}),
+    "more-data": Scenario(
+        summary="the old model saw half of the images of all classes",
+        words={"old_classes": "all", "old_data": "0.5"},
+    ),
+    "architecture": Scenario(
+        summary="another network, the same images", words={"old_classes": "all"}, needs=("old_arch",)
+    ),
+    "data-and-architecture": Scenario(
+        summary="more images and another network",
+        words={"old_classes": "all", "old_data": "0.5"},
+        needs=("old_arch",),
+    ),
+    "shifted-prior": Scenario(
+        summary="half of the classes are new, with a tenth of their images in training",
+        words={"old_classes": "0.5", "new_data": "0.1"},
+    ),
+    "fine-tuning": Scenario(
+        summary="half of the classes are new, and candidates start from the old model's weights",
+        words={"old_classes": "0.5", "init": "old"},
+    ),
+    "retraining": Scenario(summary="nothing but the seed changes", words={"old_classes": "all"}),
+}
+
+
+def spell_out_scenarios(words: Mapping[str, str]) -> list[dict[str, str]]:
+    """`words` with what each name in `scenario=` stands for added; words that were given win.
+
+    Raises:
+        ValueError: no such scenario, or one that lacks a word.
+    """
+    if "scenario" not in words:
+        return [dict(words)]
+    spelt_out = []
+    for name in words["scenario"].split(","):
+        if name not in SCENARIOS:
+            raise ValueError(f"unknown scenario '{name}'{nearest(name, SCENARIOS)}")
+        for needed in SCENARIOS[name].needs:
+            if needed not in words:
+                raise ValueError(f"scenario={name}: say {needed}=, the network of the old model")
+        spelt_out.append({**SCENARIOS[name].words, **words, "scenario": name})
+    return spelt_out
+
+
 def find(name: str) -> Experiment:
     """The experiment of that name.
 

@@ -41,7 +41,8 @@ class Split:
     `0 .. old_classes - 1`. `class_order` is the seed of the permutation, or the labels that come first (the
     others follow by index), None for the order by index.
     `validation` is the fraction of every class's training samples that no model is trained on, `train_data`
-    the fraction of the others that all are trained on, and `old_data` how much of that the old model saw.
+    the fraction of the others that all are trained on, `old_data` how much of that the old model saw, and
+    `new_data` how much there is of the new classes.
     """
 
     classes: int
@@ -50,6 +51,7 @@ class Split:
     old_data: float = 1.0
     validation: float = 0.0
     train_data: float = 1.0
+    new_data: float = 1.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.old_classes <= self.classes:  # of one class there is nothing to tell apart
@@ -62,6 +64,8 @@ class Split:
             raise ValueError(f"old_data={self.old_data}: must lie in (0, 1]")
         if not 0 < self.train_data <= 1:
             raise ValueError(f"train_data={self.train_data}: must lie in (0, 1]")
+        if not 0 < self.new_data <= 1:
+            raise ValueError(f"new_data={self.new_data}: must lie in (0, 1]")
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation={self.validation}: must lie in [0, 1)")
 
@@ -135,7 +139,7 @@ class Run:
         for name, usual in {"precision": "fp32", "init": "scratch"}.items():
             if content[name] == usual:
                 del content[name]
-        for name, all_data in {"validation": 0.0, "train_data": 1.0}.items():
+        for name, all_data in {"validation": 0.0, "train_data": 1.0, "new_data": 1.0}.items():
             if content["split"][name] == all_data:
                 del content["split"][name]
         content["hyperparameters"] = dict(self.hyperparameters)
@@ -256,7 +260,7 @@ def _expand(setting: Setting) -> Iterable[Run]:
     split = setting.split
     # What only the old model saw is no part of the others: settings that differ in it share references.
     grown = replace(split, old_data=1.0)
-    whole = replace(grown, old_classes=split.classes)
+    whole = grown if grown.new_data < 1 else replace(grown, old_classes=split.classes)
     for seed in setting.seeds:
         new = Run(
             role="candidate",
@@ -268,7 +272,8 @@ def _expand(setting: Setting) -> Iterable[Run]:
             recipe=setting.recipe,
             precision=setting.precision,
         )
-        old = replace(new, role="old", split=split, model=setting.old_model, recipe=setting.old_recipe)
+        seen = replace(split, new_data=1.0)  # the old model sees no new class
+        old = replace(new, role="old", split=seen, model=setting.old_model, recipe=setting.old_recipe)
         count = max((variant.references for variant in setting.variants), default=0)
         references = [replace(new, role="reference", index=i, split=whole) for i in range(count)]
         new = replace(new, init=setting.init)

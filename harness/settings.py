@@ -24,7 +24,7 @@ class DataConfig:
     classes: int | None = None
     """Use only this many classes of the dataset, the first in the class order (default: all)."""
     old_classes: float | str = 0.5
-    """Classes that the old model knows: a fraction below 1, a count, names (cat,dog) or a file of names."""
+    """Classes that the old model knows: a fraction below 1, a count, all, names (cat,dog) or a file."""
     chain: tuple[int, ...] = ()
     """Counts of classes, such as 50,75,100: an update for each step, in which every method updates the model
     that it made in the step before. The first count is the old model's."""
@@ -38,6 +38,9 @@ class DataConfig:
     validation: float = 0.0
     """Fraction of every class's training images that is held out from all models, to choose recipes and
     hyperparameters on (metrics=validation)."""
+    new_data: float = 1.0
+    """Fraction of the new classes' training images that there are for the update: below 1, their prior in
+    training is lower than in the test set."""
     write_mode: WriteMode | None = None
     """How photographs are stored: as pixels, as JPEGs, or a share of them (default: the architecture's)."""
     max_resolution: int | None = None
@@ -191,6 +194,9 @@ class SweepConfig:
 
     experiment: str | None = None
     """A table or figure of the paper by name: it sets what follows, and your own words win."""
+    scenario: str | None = None
+    """What changes between old model and update, by name; a list makes one table for each. It sets what
+    follows, and your own words win."""
     methods: tuple[str, ...] = ("all",)
     """Methods by name; `all` is the paper's eight, `ablations` the three of its Table 3, `rivals` those of
     other papers, `everything` all of them."""

@@ -117,31 +117,31 @@ def held_out(targets: NDArray[np.int64], classes: int, validation: float) -> NDA
     """
     parts = [
         members[len(members) - _count_held_out(members, validation) :]
-        for members in _shuffled_classes(targets, classes)
+        for _, members in _shuffled_classes(targets, classes)
     ]
     return _ascending(parts)
 
 
 def to_train_on(
-    targets: NDArray[np.int64], classes: int, *, share: float = 1.0, validation: float = 0.0
+    targets: NDArray[np.int64], shares: Sequence[float], *, validation: float = 0.0
 ) -> NDArray[np.int64]:
-    """The fraction `share` of what `held_out` leaves of each of the first `classes`, ascending.
+    """Of each class by position the fraction in `shares` of what `held_out` leaves of it, ascending.
 
     The choice is fixed, and a smaller share lies in a larger one. Every class keeps at least one sample.
     """
     parts = []
-    for members in _shuffled_classes(targets, classes):
+    for position, members in _shuffled_classes(targets, len(shares)):
         kept = members[: len(members) - _count_held_out(members, validation)]
-        parts.append(kept[: max(1, round(share * len(kept)))])
+        parts.append(kept[: max(1, round(shares[position] * len(kept)))])
     return _ascending(parts)
 
 
-def _shuffled_classes(targets: NDArray[np.int64], classes: int) -> Iterator[NDArray[np.int64]]:
-    """The sample numbers of each class in a fixed random order: its front trains, its end is held out."""
+def _shuffled_classes(targets: NDArray[np.int64], classes: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each class with its sample numbers in a fixed random order: its front trains, its end is held out."""
     for position in range(classes):
         members = np.flatnonzero(targets == position).astype(np.int64)
         if len(members):
-            yield epoch_order(0, 0, members)
+            yield position, epoch_order(0, 0, members)
 
 
 def _count_held_out(members: NDArray[np.int64], validation: float) -> int:

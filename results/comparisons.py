@@ -121,6 +121,8 @@ class Comparison:
             parts.append(f"old model saw {self.old_run['split']['old_data']:.0%} of its data")
         if (share := split.get("train_data", 1)) != 1:
             parts.append(f"{100 * share:.4g}% of the training data")
+        if (share := split.get("new_data", 1)) != 1:
+            parts.append(f"{share:.0%} of the new classes' data")
         if (share := split.get("validation", 0)) != 0:
             parts.append(f"{100 * share:.4g}% held out")
         if (precision := precision_of(self.candidate_run)) != "fp32":

@@ -15,7 +15,7 @@ def counts(samples, labels=LABELS):
 @pytest.mark.parametrize("validation", [0.1, 0.5, 0.99])
 def test_what_is_held_out_and_what_is_trained_on_are_two_parts_of_everything(validation):
     held = held_out(LABELS, 5, validation)
-    trained = to_train_on(LABELS, 5, validation=validation)
+    trained = to_train_on(LABELS, [1.0] * 5, validation=validation)
 
     assert np.array_equal(np.sort(np.concatenate([held, trained])), samples_below(LABELS, 5))
     assert 0 not in counts(trained)
@@ -23,25 +23,31 @@ def test_what_is_held_out_and_what_is_trained_on_are_two_parts_of_everything(val
 
 def test_every_class_gives_the_same_share_and_at_least_one_sample():
     assert counts(held_out(LABELS, 5, 0.1)) == [4, 4, 3, 2, 1]
-    assert counts(to_train_on(LABELS, 5, share=0.1, validation=0.1)) == [4, 4, 3, 2, 1]
-    assert counts(to_train_on(LABELS, 3, share=0.5)) == [20, 20, 15, 0, 0]
+    assert counts(to_train_on(LABELS, [0.1] * 5, validation=0.1)) == [4, 4, 3, 2, 1]
+    assert counts(to_train_on(LABELS, [0.5] * 3)) == [20, 20, 15, 0, 0]
+
+
+def test_classes_may_have_shares_of_their_own():
+    assert counts(to_train_on(LABELS, [1.0, 1.0, 1.0, 0.5, 0.5]))[3:] == [
+        count / 2 for count in counts(to_train_on(LABELS, [1.0] * 5))[3:]
+    ]
 
 
 def test_a_class_of_one_sample_keeps_it_to_train_on():
     labels = np.array([0, 1, 1])
 
     assert held_out(labels, 2, 0.5).tolist() in ([1], [2])
-    assert 0 in to_train_on(labels, 2, validation=0.5)
+    assert 0 in to_train_on(labels, [1.0] * 2, validation=0.5)
 
 
 def test_nothing_is_held_out_unless_it_is_asked_for():
     assert len(held_out(LABELS, 5, 0.0)) == 0
-    assert np.array_equal(to_train_on(LABELS, 5), samples_below(LABELS, 5))
+    assert np.array_equal(to_train_on(LABELS, [1.0] * 5), samples_below(LABELS, 5))
 
 
 def test_a_smaller_part_lies_in_a_larger_one():
     assert set(held_out(LABELS, 5, 0.1)) < set(held_out(LABELS, 5, 0.2))
-    assert set(to_train_on(LABELS, 5, share=0.1)) < set(to_train_on(LABELS, 5, share=0.2))
+    assert set(to_train_on(LABELS, [0.1] * 5)) < set(to_train_on(LABELS, [0.2] * 5))
 
 
 def test_the_held_out_samples_do_not_depend_on_the_class_order_or_on_who_is_trained():
