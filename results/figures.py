@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from common.cli import command
 from common.text import say
@@ -87,8 +86,9 @@ def flips_by_class(store: Store, comparison: Comparison) -> Figure:
     rates = 100 * np.array([_class_rates(pairs, classes) for _, pairs in rows]).reshape(len(rows), classes)
     shown = np.arange(classes)
     if classes > MAX_NAMED_CLASSES:
-        # A method that flips much everywhere would choose the classes alone, were it not for the ranks.
-        shown = np.argsort(-rankdata(rates, axis=1).sum(axis=0), kind="stable")[:MAX_NAMED_CLASSES]
+        # All methods weigh alike: one that flips much everywhere would else choose the classes alone.
+        relative = rates / np.maximum(rates.mean(axis=1, keepdims=True), 1e-9)
+        shown = np.argsort(-relative.sum(axis=0), kind="stable")[:MAX_NAMED_CLASSES]
     rates = rates[:, shown]
     labels = [row.label for row, _ in rows]
     width = 2.2 + 0.075 * max(map(len, labels), default=0) + 0.42 * len(shown)
@@ -320,6 +320,8 @@ class Settings:
 def main(argv: Sequence[str]) -> int:
     """Draw all figures of every comparison in a folder of records."""
     settings, filters = read(Settings, argv, prog="python -m results.figures", description=main.__doc__ or "")
+    if settings.out.exists() and not settings.out.is_dir():
+        raise ValueError(f"out={settings.out}: a file; name a folder for the figures")
     finished = finished_comparisons(settings.runs, filters)
     settings.out.mkdir(parents=True, exist_ok=True)
     for number, comparison in enumerate(map(finished.shown, finished.comparisons), 1):

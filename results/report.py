@@ -29,7 +29,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from common.cli import command
-from common.files import write_atomically
+from common.files import check_can_hold, write_atomically
 from common.text import printable, say
 from results.analysis import Analysis, analyse
 from results.columns import KNOWN_COLUMNS, training_seconds
@@ -335,8 +335,7 @@ class Settings:
 def main(argv: Sequence[str]) -> int:
     """Write one self-contained HTML file about a folder of records."""
     settings, filters = read(Settings, argv, prog="python -m results.report", description=main.__doc__ or "")
-    if not settings.out.parent.is_dir():
-        raise ValueError(f"out={settings.out}: no such folder")
+    check_can_hold("out", settings.out)
     finished = finished_comparisons(settings.runs, filters)
     # A process takes a second to start, and a section two to make.
     processes = min(len(os.sched_getaffinity(0)), len(finished.comparisons) // 2, MOST_PROCESSES)

@@ -63,6 +63,8 @@ def test_hyperparameters_and_methods_hide_rows(settings):
     ("word", "message"),
     [
         ("arch=resnet19", "arch=resnet19: no such candidate (did you mean 'resnet18'?)"),
+        ("colums=nfr", "unknown setting 'colums' (did you mean 'columns'?)"),
+        ("qqq=1", "unknown setting 'qqq': no setting of this command (--help)"),
         ("epoch=2", "unknown setting 'epoch' (did you mean 'epochs'?)"),
         ("epochs=two", "epochs=two: no such candidate"),
         ("epochs=", "epochs= has no value"),
