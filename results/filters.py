@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from common.cli import HELP_WORDS, build, print_help, split
+from common.cli import HELP_WORDS, build, expand_range, print_help, split
 from common.text import nearest
 from results.columns import HYPERPARAMETERS
 
@@ -16,7 +16,7 @@ METHODS = "methods"
 ALIASES = {"seeds": "seed"}
 HELP = (
     ("methods=", "Only these methods, by name or label."),
-    ("seeds=", "Only these seeds."),
+    ("seeds=", "Only these seeds: 0,3 or 0..9."),
     (
         "dataset= arch= epochs= lr= old_classes= ...",
         "Only runs with these values, of any column of a per_run= file.",
@@ -88,7 +88,11 @@ def read(
     for name, text in words.items():
         if name not in own and not text:
             raise ValueError(f"{name}= has no value")
-    wanted = {name: tuple(text.split(",")) for name, text in words.items() if name not in own}
+    wanted = {
+        name: tuple(each for part in text.split(",") for each in expand_range(part))
+        for name, text in words.items()
+        if name not in own
+    }
     return build(cls, {name: text for name, text in words.items() if name in own}), Filters(
         wanted, frozenset(own)
     )
