@@ -65,7 +65,7 @@ def margins(store: Store, comparison: Comparison) -> Figure:
     panels[0].set_ylim(0)
     figure.supxlabel("logit margin of the true class (left of 0: wrong)", fontsize=9)
     figure.supylabel("density", fontsize=9)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    panels[0].legend(loc="upper left", fontsize=7, handlelength=1.2, frameon=False)
     return figure
 
 
@@ -92,7 +92,7 @@ def flips_by_class(store: Store, comparison: Comparison) -> Figure:
     rates = rates[:, shown]
     labels = [row.label for row, _ in rows]
     width = 2.2 + 0.075 * max(map(len, labels), default=0) + 0.42 * len(shown)
-    figure = new_figure(max(6.0, width), 1.9 + 0.27 * len(rows), title=comparison.title)
+    figure = new_figure(max(6.0, width), max(3.4, 1.9 + 0.27 * len(rows)), title=comparison.title)
     if not rows:
         return figure
     axes = add_axes(figure)
