@@ -187,13 +187,14 @@ def _template(name: str) -> str:
 class _RememberingStore(Store):
     """A store that reads the predictions of a run once: several figures need them."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, source: Store) -> None:
+        super().__init__(source.root)
+        self._source = source
         self._known: dict[str, Predictions] = {}
 
     def predictions(self, record: Record) -> Predictions:
         if record.id not in self._known:
-            self._known[record.id] = super().predictions(record)
+            self._known[record.id] = self._source.predictions(record)
         return self._known[record.id]
 
 
@@ -203,9 +204,9 @@ def _leave_interrupts_to_the_parent() -> None:
 
 def _section(source: Store, most: int, comparison: Comparison, whole: Comparison) -> Section:
     """The section of a comparison, of which `whole` has the rows that filters hide: they count in ranks."""
-    store = _RememberingStore(source.root)
+    store = _RememberingStore(source)
     analysis = analyse(whole)
-    main = table(store, comparison, analysis=analysis)
+    main = table(source, comparison, analysis=analysis)
     others = [
         name
         for name, column in KNOWN_COLUMNS.items()
@@ -215,7 +216,7 @@ def _section(source: Store, most: int, comparison: Comparison, whole: Comparison
         title=comparison.title,
         overview=_overview(comparison, analysis, main),
         table=_sortable(main),
-        other_columns=_sortable(table(store, comparison, others, analysis), only=others),
+        other_columns=_sortable(table(source, comparison, others, analysis), only=others),
         figures=tuple(
             CaptionedFigure(caption=CAPTIONS[name], url=_picture(draw(store, comparison)))
             for name, draw in FIGURES.items()
