@@ -231,13 +231,13 @@ def _as_called(prog: str) -> str:
 def _arguments(text: str, hint: Any) -> list[str]:
     if get_origin(hint) is tuple:
         parts = text.split(",")
-        return [each for part in parts for each in _range(part)] if int in get_args(hint) else parts
+        return [each for part in parts for each in expand_range(part)] if int in get_args(hint) else parts
     if bool in _members(hint) or (text == "none" and types.NoneType in _members(hint)):
         text = text.capitalize()
     return [text]
 
 
-def _range(text: str) -> list[str]:
+def expand_range(text: str) -> list[str]:
     """The numbers of a range such as 0..9, both ends included; any other text as it is."""
     ends = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", text)
     if ends is None:

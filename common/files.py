@@ -21,6 +21,18 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def check_can_hold(setting: str, path: Path) -> None:
+    """Refuse, before any work is done, a `setting=path` that no file can be written to.
+
+    Raises:
+        ValueError: its folder is missing, or it is a folder.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"{setting}={path}: no such folder: {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"{setting}={path}: a folder; name a file in it")
+
+
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Put `data` at `path`: the old content stays until all of the new is there.
 

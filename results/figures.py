@@ -66,7 +66,7 @@ def margins(store: Store, comparison: Comparison) -> Figure:
     panels[0].set_ylim(0)
     figure.supxlabel("logit margin of the true class (left of 0: wrong)", fontsize=9)
     figure.supylabel("density", fontsize=9)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    panels[0].legend(loc="upper left", fontsize=7, handlelength=1.2, frameon=False)
     return figure
 
 
@@ -87,14 +87,13 @@ def flips_by_class(store: Store, comparison: Comparison) -> Figure:
     rates = 100 * np.array([_class_rates(pairs, classes) for _, pairs in rows]).reshape(len(rows), classes)
     shown = np.arange(classes)
     if classes > MAX_NAMED_CLASSES:
-        # A method that flips much everywhere would choose the classes alone, were it not for the ranks.
-        from scipy.stats import rankdata  # takes long to import
-
-        shown = np.argsort(-rankdata(rates, axis=1).sum(axis=0), kind="stable")[:MAX_NAMED_CLASSES]
+        # All methods weigh alike: one that flips much everywhere would else choose the classes alone.
+        relative = rates / np.maximum(rates.mean(axis=1, keepdims=True), 1e-9)
+        shown = np.argsort(-relative.sum(axis=0), kind="stable")[:MAX_NAMED_CLASSES]
     rates = rates[:, shown]
     labels = [row.label for row, _ in rows]
     width = 2.2 + 0.075 * max(map(len, labels), default=0) + 0.42 * len(shown)
-    figure = new_figure(max(6.0, width), 1.9 + 0.27 * len(rows), title=comparison.title)
+    figure = new_figure(max(6.0, width), max(3.4, 1.9 + 0.27 * len(rows)), title=comparison.title)
     if not rows:
         return figure
     axes = add_axes(figure)
@@ -324,6 +323,8 @@ class Settings:
 def main(argv: Sequence[str]) -> int:
     """Draw all figures of every comparison in a folder of records."""
     settings, filters = read(Settings, argv, prog="python -m results.figures", description=main.__doc__ or "")
+    if settings.out.exists() and not settings.out.is_dir():
+        raise ValueError(f"out={settings.out}: a file; name a folder for the figures")
     finished = finished_comparisons(settings.runs, filters, settings.metrics)
     settings.out.mkdir(parents=True, exist_ok=True)
     for number, comparison in enumerate(map(finished.shown, finished.comparisons), 1):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from common.cli import HELP_WORDS, build, print_help, split
+from common.cli import HELP_WORDS, build, expand_range, print_help, split
 from common.text import nearest
 from results.columns import HYPERPARAMETERS
 
@@ -16,7 +16,7 @@ METHODS = "methods"
 ALIASES = {"seeds": "seed"}
 HELP = (
     ("methods=", "Only these methods, by name or label."),
-    ("seeds=", "Only these seeds."),
+    ("seeds=", "Only these seeds: 0,3 or 0..9."),
     (
         "dataset= arch= epochs= lr= old_classes= ...",
         "Only runs with these values, of any column of a per_run= file.",
@@ -30,6 +30,8 @@ class Filters:
     """Wanted values, by column. Filters of methods hide rows; all others choose the runs of a table."""
 
     wanted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settings: frozenset[str] = frozenset()
+    """The command's own settings, which a misspelt filter may have meant."""
 
     def __str__(self) -> str:
         return " ".join(f"{name}={','.join(values)}" for name, values in self.wanted.items())
@@ -43,7 +45,7 @@ class Filters:
         known = {name for columns in candidates for name in columns}
         wanted = {}
         for name, texts in self.wanted.items():
-            column = _column(name, known)
+            column = _column(name, known, self.settings)
             found = [value for columns in candidates for value in _values(columns, column)]
             for text in texts:
                 if not any(_same(value, text) for value in found):
@@ -86,21 +88,30 @@ def read(
     for name, text in words.items():
         if name not in own and not text:
             raise ValueError(f"{name}= has no value")
-    wanted = {name: tuple(text.split(",")) for name, text in words.items() if name not in own}
-    return build(cls, {name: text for name, text in words.items() if name in own}), Filters(wanted)
+    wanted = {
+        name: tuple(each for part in text.split(",") for each in expand_range(part))
+        for name, text in words.items()
+        if name not in own
+    }
+    return build(cls, {name: text for name, text in words.items() if name in own}), Filters(
+        wanted, frozenset(own)
+    )
 
 
 def _hides_rows(column: str) -> bool:
     return column in (METHODS, "method", "label") or column.startswith(HYPERPARAMETERS)
 
 
-def _column(name: str, known: set[str]) -> str:
+def _column(name: str, known: set[str], settings: frozenset[str]) -> str:
     if name == METHODS:
         return name
     for column in (name, ALIASES.get(name), f"{HYPERPARAMETERS}{name}"):
         if column in known:
             return column
-    raise ValueError(f"unknown setting '{name}'{nearest(name, known | {METHODS, *ALIASES})}")
+    hint = nearest(name, {*known, METHODS, *ALIASES, *settings})
+    if "did you mean" not in hint:  # seventy names are no help
+        hint = ": no setting of this command (--help), and no column of its per-run rows"
+    raise ValueError(f"unknown setting '{name}'{hint}")
 
 
 def _values(columns: Mapping[str, Any], column: str) -> list[Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from common.cli import command
-from common.files import write_atomically
+from common.files import check_can_hold, write_atomically
 from common.text import nearest, printable
 from results.analysis import SIGNIFICANT, Analysis, analyse
 from results.chains import chain_numbers, chain_table, chains
@@ -280,9 +280,11 @@ class Settings:
         for path in self.export:
             if path.suffix not in _EXPORTS:
                 raise ValueError(f"export={path}: the suffix must be one of {', '.join(_EXPORTS)}")
+            check_can_hold("export", path)
         for path in self.per_run:
             if path.suffix not in _PER_RUN:
                 raise ValueError(f"per_run={path}: the suffix must be one of {', '.join(_PER_RUN)}")
+            check_can_hold("per_run", path)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from common.cli import command
-from common.files import write_atomically
+from common.files import check_can_hold, write_atomically
 from common.text import printable, say
 from results.analysis import Analysis, analyse
 from results.columns import KNOWN_COLUMNS, training_seconds
@@ -188,13 +188,14 @@ def _template(name: str) -> str:
 class _RememberingStore(Store):
     """A store that reads the predictions of a run once: several figures need them."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, source: Store) -> None:
+        super().__init__(source.root)
+        self._source = source
         self._known: dict[str, Predictions] = {}
 
     def predictions(self, record: Record) -> Predictions:
         if record.id not in self._known:
-            self._known[record.id] = super().predictions(record)
+            self._known[record.id] = self._source.predictions(record)
         return self._known[record.id]
 
 
@@ -204,9 +205,9 @@ def _leave_interrupts_to_the_parent() -> None:
 
 def _section(source: Store, most: int, comparison: Comparison, whole: Comparison) -> Section:
     """The section of a comparison, of which `whole` has the rows that filters hide: they count in ranks."""
-    store = _RememberingStore(source.root)
+    store = _RememberingStore(source)
     analysis = analyse(whole)
-    main = table(store, comparison, analysis=analysis)
+    main = table(source, comparison, analysis=analysis)
     others = [
         name
         for name, column in KNOWN_COLUMNS.items()
@@ -216,7 +217,7 @@ def _section(source: Store, most: int, comparison: Comparison, whole: Comparison
         title=comparison.title,
         overview=_overview(comparison, analysis, main),
         table=_sortable(main),
-        other_columns=_sortable(table(store, comparison, others, analysis), only=others),
+        other_columns=_sortable(table(source, comparison, others, analysis), only=others),
         figures=tuple(
             CaptionedFigure(caption=CAPTIONS[name], url=_picture(draw(store, comparison)))
             for name, draw in FIGURES.items()
@@ -338,8 +339,7 @@ class Settings:
 def main(argv: Sequence[str]) -> int:
     """Write one self-contained HTML file about a folder of records."""
     settings, filters = read(Settings, argv, prog="python -m results.report", description=main.__doc__ or "")
-    if not settings.out.parent.is_dir():
-        raise ValueError(f"out={settings.out}: no such folder")
+    check_can_hold("out", settings.out)
     finished = finished_comparisons(settings.runs, filters, settings.metrics)
     # A process takes a second to start, and a section two to make.
     processes = min(len(os.sched_getaffinity(0)), len(finished.comparisons) // 2, MOST_PROCESSES)

@@ -179,9 +179,11 @@ def test_the_command_writes_png_and_svg(finished_store, tmp_path, capsys):
 def test_a_mistake_is_one_line_and_exit_code_2(finished_store, capsys):
     assert main(["runs=nowhere"]) == 2
     assert main([f"runs={finished_store.root}", "dataset=cifar10"]) == 2
+    assert main([f"runs={finished_store.root}", f"out={__file__}"]) == 2
     err = capsys.readouterr().err.splitlines()
     assert "no such folder" in err[0]
     assert "dataset=cifar10: no such candidate" in err[1]
+    assert "a file; name a folder for the figures" in err[2]
 
 
 def finished(store, methods, *, seeds=(0,), accuracy=None):

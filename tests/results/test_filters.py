@@ -63,6 +63,8 @@ def test_hyperparameters_and_methods_hide_rows(settings):
     ("word", "message"),
     [
         ("arch=resnet19", "arch=resnet19: no such candidate (did you mean 'resnet18'?)"),
+        ("colums=nfr", "unknown setting 'colums' (did you mean 'columns'?)"),
+        ("qqq=1", "unknown setting 'qqq': no setting of this command (--help)"),
         ("epoch=2", "unknown setting 'epoch' (did you mean 'epochs'?)"),
         ("epochs=two", "epochs=two: no such candidate"),
         ("epochs=", "epochs= has no value"),
@@ -139,3 +141,12 @@ def test_csv_and_parquet_hold_the_same_with_types(per_run):
 def test_per_run_files_have_two_formats(store, capsys):
     assert main([f"runs={store.root}", "per_run=runs.xlsx"]) == 2
     assert "the suffix must be one of .csv, .parquet" in capsys.readouterr().err
+
+
+def test_a_range_of_seeds_is_each_of_them(store, capsys):
+    for run in plan(methods=("none",), seeds=range(4)):
+        finish(store, run)
+    assert main([f"runs={store.root}", "seeds=1..3"]) == 0
+    assert "3 seeds" in capsys.readouterr().out
+    assert main([f"runs={store.root}", "seeds=1..4"]) == 2
+    assert "seeds=4: no such candidate" in capsys.readouterr().err

@@ -338,6 +338,7 @@ def test_a_damaged_job_description_changes_no_row(command, finished_store):
         (["methods=magic"], "methods=magic: no such candidate"),
         (["dataset=cifar"], "dataset=cifar: no such candidate"),
         (["colour=red"], "unknown setting 'colour'"),
+        (["export=/no/such/table.md"], "export=/no/such/table.md: no such folder: /no/such"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(command, words, message):

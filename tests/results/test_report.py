@@ -240,8 +240,10 @@ def test_control_characters_and_markup_in_names_reach_neither_page_nor_figures(s
 def test_a_mistake_is_one_line_and_exit_code_2(finished_store, tmp_path, capsys):
     assert main([f"runs={tmp_path / 'nowhere'}"]) == 2
     assert main([f"runs={finished_store.root}", f"out={tmp_path}/no/folder/report.html"]) == 2
+    assert main([f"runs={finished_store.root}", f"out={tmp_path}"]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 2
+    assert err.count("\n") == 3
+    assert "a folder; name a file in it" in err
 
 
 def test_a_missing_store_is_named(tmp_path, capsys):
