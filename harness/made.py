@@ -85,8 +85,8 @@ class Maker:
         assert isinstance(method, PostHoc)
         trained, holdout = self._parents.made_from(run)
         strength = self._choose(method, holdout)
-        start = self._parents.start(trained).state_dict()
         network = self._parents.network(trained.id)
+        start = self._start(trained, network.state_dict())
         with blamed_on(method):
             weights = method.weights(start, network.state_dict(), strength)
         network.load_state_dict(dict(weights))
@@ -102,8 +102,8 @@ class Maker:
         data = self._open_data(holdout)
         assert data.validation is not None, "a holdout leaves out a part of the training data"
         network = self._compute.place(self._parents.network(holdout.id))
-        start = self._parents.start(holdout).state_dict()
         trained = {name: value.clone() for name, value in network.state_dict().items()}
+        start = self._start(holdout, trained)
         old_classes = holdout.split.old_classes
         changes_weights = type(method).weights is not PostHoc.weights
         answer: tuple[Tensor, Tensor, Tensor] | None = None
@@ -120,6 +120,15 @@ class Maker:
             trials.append(_trial(strength, changed, targets, old_classes))
         with blamed_on(method):
             return method.choose(trials)
+
+    def _start(self, run: Run, trained: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights before training; where they are the old model's, new classes have the trained ones."""
+        start: dict[str, Tensor] = self._parents.start(run).state_dict()
+        if run.init == "old":
+            for name, value in self._parents.network(run.parents[0]).state_dict().items():
+                if value.dim():  # only the classifier's are longer than the old model's
+                    start[name][len(value) :] = trained[name][len(value) :]
+        return start
 
     def _trained_for(self, run: Run) -> float:
         """Seconds of training that the candidate needs besides the old model and references."""

@@ -171,7 +171,10 @@ class PostHoc(Method):
     def weights(
         self, start: Mapping[str, Tensor], trained: Mapping[str, Tensor], strength: float
     ) -> Mapping[str, Tensor]:
-        """The changed weights, from those at the start of training and those at its end."""
+        """The changed weights, from those at the start of training and those at its end.
+
+        Where training starts from the old model, `start` has the trained weights of classes new to it.
+        """
         return trained
 
     def logits(self, logits: Tensor, old_classes: int, strength: float) -> Tensor:
