@@ -6,7 +6,6 @@ rules of `results.ranking`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -43,7 +42,7 @@ class Analysis:
     ranking: Ranking | None = None
     """Of the negative flips of the rows with all their seeds; None for fewer than three seeds."""
     unstable: frozenset[str] = frozenset()
-    """Rows whose NFR varies between seeds far more than that of the others."""
+    """Complete rows that are not ranked: their NFR varies between seeds far more than that of the others."""
     rank: Mapping[str, int] = field(default_factory=dict)
     """1 + the number of separated methods with fewer negative flips."""
     from_plain: Mapping[str, PlainDifference] = field(default_factory=dict)
@@ -93,14 +92,16 @@ def analyse(comparison: Comparison) -> Analysis:
     seeds = tuple(sorted({*first.records, *(run.seed for run in first.missing)}))
     labels, ranking = rank_rows(flips, seeds)
     plain = [rights.candidates.get(BASELINE, {}), *rights.references]
+    complete = {row.label for row in comparison.candidates if row.complete}
+    unstable = frozenset(complete - set(labels)) if ranking else frozenset()
     methods = {label: by_seed for label, by_seed in flips.items() if label != BASELINE}
     return Analysis(
         candidates=comparison.candidates,
         seeds=seeds,
         ranking=ranking,
         rank=dict(zip(labels, ranking.ranks, strict=True)) if ranking else {},
-        unstable=frozenset(itertools.compress(labels, ranking.unstable)) if ranking else frozenset(),
-        from_plain=from_plain(methods, [rights.flips(model, BASELINE) for model in plain], seeds)
+        unstable=unstable,
+        from_plain=from_plain(methods, [rights.flips(model, BASELINE) for model in plain], seeds, unstable)
         if plain[0]
         else {},
         references=len(rights.references),

@@ -133,7 +133,7 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
     if any(row.label in analysis.unstable for row in comparison.candidates):
         lines.append(
             f"{UNSTABLE_MARK} NFR varies between seeds more than three times as much as the other methods': "
-            "more seeds may well change this row."
+            "not ranked with them, and more seeds may well change this row."
         )
     if analysis.from_plain:
         lines.append(_about_plain(analysis))
@@ -177,7 +177,7 @@ def _about_code(row: Row) -> str:
     return f"{row.label}: its seeds were made with different code of {row.method}" if row.mixed_code else ""
 
 
-_BOLD = " Bold: not separated from the best of its column, among methods with all their seeds."
+_BOLD = " Bold: not separated from the best of its column, among stable methods with all their seeds."
 
 
 def _about_ranks(ranking: Ranking) -> list[str]:
@@ -238,7 +238,7 @@ def numbers(comparison: Comparison, analysis: Analysis, columns: Sequence[str]) 
             "method": row.label,
         }
         flat |= {"seeds_done": len(row.records), "seeds": row.seeds, "rank": analysis.rank.get(row.label)}
-        flat["unstable"] = row.label in analysis.unstable if row.label in analysis.rank else None
+        flat["unstable"] = row.label in analysis.unstable if analysis.ranking and row.complete else None
         for name in columns:
             summary = row.summary(name)
             flat |= {name: summary and summary.mean, f"{name}_std": summary and summary.std}

@@ -10,8 +10,9 @@ scipy is imported where it is needed: a table must start in a fraction of a seco
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -242,22 +243,33 @@ def rate_intervals(events: Booleans) -> list[Interval]:
 def rank_rows(
     rows: Mapping[str, EventsBySeed], seeds: Sequence[int]
 ) -> tuple[tuple[str, ...], Ranking | None]:
-    """Rank the rows that have all `seeds`; the others, and all where seeds are too few, have no rank.
+    """Rank the rows that have all `seeds` and are stable; all others have no rank.
+
+    An unstable row would widen the intervals of all pairs. Rows are left out by their variance alone, which
+    tells nothing about their mean. Where seeds are too few, no row has a rank.
 
     Returns:
         The labels of the ranked rows, in the order of the ranking's arrays, and the ranking.
     """
-    whole = tuple(label for label, row in rows.items() if set(seeds) <= row.keys())
-    if not whole or len(seeds) < FEWEST_SEEDS:
+    ranked = tuple(label for label, row in rows.items() if set(seeds) <= row.keys())
+    if not ranked or len(seeds) < FEWEST_SEEDS:
         return (), None
-    return whole, rank(_stack([rows[label] for label in whole], seeds))
+    ranking = rank(_stack([rows[label] for label in ranked], seeds))
+    while ranking is not None and ranking.unstable.any():  # without the worst, the next may stand out
+        ranked = tuple(itertools.compress(ranked, ~ranking.unstable))
+        ranking = rank(_stack([rows[label] for label in ranked], seeds))
+    return ranked, ranking
 
 
 def from_plain(
-    rows: Mapping[str, EventsBySeed], plain: Sequence[EventsBySeed], seeds: Sequence[int]
+    rows: Mapping[str, EventsBySeed],
+    plain: Sequence[EventsBySeed],
+    seeds: Sequence[int],
+    unstable: Collection[str] = (),
 ) -> dict[str, PlainDifference]:
     """Each row minus the plain models, by label, with p adjusted by Holm's rule (1979).
 
+    The variances of `unstable` rows are theirs alone, and widen no other row's interval.
     `plain` holds No Treatment first and then the references. A row that lacks some of `seeds` is compared on
     those that it and No Treatment have, together with the rows that have these too. Of the references
     those count that have all seeds of the comparison. A row without a common seed is left out.
@@ -269,7 +281,9 @@ def from_plain(
         label: tuple(seed for seed in seeds if seed in row and seed in plain[0])
         for label, row in rows.items()
     }
-    for block in _blocks(common):
+    stable = {label: theirs for label, theirs in common.items() if label not in unstable}
+    alone = [{label: common[label]} for label in common if label in unstable]
+    for block in itertools.chain(_blocks(stable), *map(_blocks, alone)):
         references = [model for model in plain[1:] if model.keys() >= set(block.seeds)]
         differences = minus_plain(
             _stack([rows[label] for label in block.labels], block.seeds),
