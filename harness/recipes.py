@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from harness.architectures import ARCHITECTURES
-from loaders.datasets import DATASETS, Loader
+from loaders.datasets import DATASETS, Loader, Schedule
 
 Draws = Literal["counter", "torchvision"]
 
@@ -21,8 +21,8 @@ Draws = Literal["counter", "torchvision"]
 class Recipe:
     """Everything about optimisation that decides a model's weights.
 
-    The learning rate follows `schedule` over this run's own `epochs`: `cosine` decays to zero, step by
-    step; `step` divides by ten after each third.
+    The learning rate follows `schedule` over this run's own `epochs`: `cosine` is set at the start of every
+    epoch, as in the public code, `cosine-step` at every step; `step` divides by ten after each third.
     """
 
     epochs: int
@@ -30,10 +30,12 @@ class Recipe:
     lr: float
     weight_decay: float
     momentum: float = 0.9
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Schedule = "cosine"
     draws: Draws = "counter"
     """Who draws crops and flips: a counter-based hash, or torchvision, as under loader=torch."""
-    version: int = 1
+    version: int = 2
+    """Raised when the meaning of what stands above changes. 1: the last, partial batch of an epoch was left
+    out, and `cosine` was what `cosine-step` is."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr"):
@@ -43,9 +45,11 @@ class Recipe:
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate at a (fractional) epoch, counted from 0."""
+        if self.schedule == "step":
+            return float(self.lr * 0.1 ** int(3 * epoch / self.epochs))
         if self.schedule == "cosine":
-            return float(self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs)))
-        return float(self.lr * 0.1 ** int(3 * epoch / self.epochs))
+            epoch = math.floor(epoch)
+        return float(self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs)))
 
 
 def _require(holds: bool, name: str, value: float, wanted: str) -> None:

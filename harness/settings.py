@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from common.paths import RecordsFolder
 from harness.tracking import Kind
-from loaders.datasets import Loader, WriteMode
+from loaders.datasets import Loader, Schedule, WriteMode
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -88,6 +88,11 @@ class TrainingConfig:
     """Learning rate at the start (default: the dataset's, 0.1 for residual nets)."""
     weight_decay: float | None = None
     """L2 penalty on every weight (default: the dataset's)."""
+    momentum: float | None = None
+    """Of SGD (default: 0.9)."""
+    schedule: Schedule | None = None
+    """How the learning rate falls over a run's epochs: cosine, set once an epoch; cosine-step, set at every
+    step; step, a tenth after each third (default: cosine; step for ImageNet and folders)."""
     init: Literal["scratch", "old"] = "scratch"
     """Where candidates start: at fresh weights (the protocol), or at the old model's (fine-tuning)."""
     precision: Literal["auto", Precision] = "auto"
@@ -102,6 +107,8 @@ class TrainingConfig:
             "batch_size": self.batch_size,
             "lr": self.lr,
             "weight_decay": self.weight_decay,
+            "momentum": self.momentum,
+            "schedule": self.schedule,
         }
         return {name: value for name, value in given.items() if value is not None}
 

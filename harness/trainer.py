@@ -124,7 +124,7 @@ class Trainer:
             for position in self._cohort.train():
                 now = time.monotonic()
                 self._trained_s = now - began
-                self._images += self._recipe.batch_size
+                self._images = self._cohort.images
                 if self._progress.due():
                     self._say(position, writer.complaint)
                 self._tell(when_out)

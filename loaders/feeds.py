@@ -42,14 +42,14 @@ def open_feed(
     Args:
         beton: as returned by `ensure_beton`.
         dataset: its entry.
-        train: augmented, in random order and without the last partial batch; otherwise in order and complete.
-        batch_size: samples in a batch.
+        train: augmented and in random order; otherwise in order.
+        batch_size: samples in a batch; the last of an epoch has what is left.
         subset: sample numbers that take part; all by default.
         ranks: target of each class (its position in the class order); its number by default.
         device: where the batches lie.
         workers: threads that decode; at most, and by default, the cores that this process may use.
         shard: this process's number and the number of processes that train together: each gets an equal part
-            of every training batch. Evaluation is divided by `subset`.
+            of every full training batch. Evaluation is divided by `subset`.
         kind: `stream` decodes from the file, `resident` keeps all images on the device, `torch` is the
             plain DataLoader to compare with. `auto` is `resident` where the images fit, else `stream`.
         reader: what reads the file; by default FFCV, where it is installed. The batches are the same.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ def _quiet_import() -> Iterator[None]:
 
 
 with _quiet_import():
-    from ffcv.loader import Loader
+    from ffcv.loader import Loader, epoch_iterator
     from ffcv.loader.epoch_iterator import EpochIterator
     from ffcv.memory_managers.os_cache import OSCacheContext, OSCacheManager
     from ffcv.pipeline.compiler import Compiler
@@ -73,6 +73,12 @@ def _compile_reader(manager: OSCacheManager) -> Callable[..., Any]:
     return compiled
 
 
+def _as_they_are(batches: Sequence[Any], size: int) -> Sequence[Any]:
+    """FFCV's own cuts an order into equal parts; ours is a list of batches."""
+    return batches
+
+
+epoch_iterator.chunks = _as_they_are
 Compiler.set_num_threads = _set_num_threads
 OSCacheManager.__init__ = _init_manager
 OSCacheManager.compile_reader = _compile_reader

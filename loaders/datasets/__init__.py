@@ -7,7 +7,17 @@
 from __future__ import annotations
 
 from common.registry import Registry
-from loaders.datasets.base import RAW, Augmentation, Dataset, Encoding, Loader, Part, Training, WriteMode
+from loaders.datasets.base import (
+    RAW,
+    Augmentation,
+    Dataset,
+    Encoding,
+    Loader,
+    Part,
+    Schedule,
+    Training,
+    WriteMode,
+)
 from loaders.datasets.folders import (
     PART_FOLDERS,
     Contents,
@@ -30,6 +40,7 @@ __all__ = [
     "Encoding",
     "Loader",
     "Part",
+    "Schedule",
     "Training",
     "WriteMode",
     "class_files",

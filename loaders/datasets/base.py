@@ -11,6 +11,9 @@ WriteMode = Literal["raw", "jpg", "proportion"]
 Loader = Literal["auto", "stream", "resident", "torch"]
 """How images come into memory: FFCV from disk, all at once, or torchvision's DataLoader."""
 
+Schedule = Literal["cosine", "cosine-step", "step"]
+"""How the learning rate falls (`harness.recipes.Recipe`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -69,7 +72,7 @@ class Training:
     batch_size: int
     lr: float
     weight_decay: float
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Schedule = "cosine"
 
 
 @dataclass(frozen=True, kw_only=True)
