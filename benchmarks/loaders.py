@@ -283,7 +283,7 @@ def decoding_boxes(blobs: list[bytes], shape: tuple[int, ...]) -> Callable[[], i
         for sample in part:
             top, left, height, width = random_box(U64(1), U64(epoch), U64(sample), shape[0], shape[1])
             size, _, _, rows, columns = jpeg.cut(
-                arrays[sample], top, top + height, left, left + width, smaller
+                arrays[sample], top, top + height, left, left + width, 1, smaller
             )
             jpeg.decode(smaller[:size], rows, columns, memory)
         return len(part)

@@ -31,7 +31,8 @@ class DataConfig:
     old_data: float = 1.0
     """Fraction of the old classes' training images that the old model saw."""
     write_mode: WriteMode | None = None
-    """How photographs are stored: as pixels, as JPEGs, or a share of them (default: the architecture's)."""
+    """How photographs are stored: as they are (the default), as pixels, as new JPEGs, or a share of them as
+    new JPEGs."""
     max_resolution: int | None = None
     """Bound on a stored photograph's longer side in pixels; 0 keeps the size."""
     jpeg_quality: int | None = None

@@ -30,14 +30,13 @@ class BuildConfig:
     """Folder of the dataset's own files, where it needs one."""
     download: bool = False
     """Download missing data (CIFAR)."""
-    arch: str | None = None
-    """Architecture whose usual encoding to take, where the dataset has one for it (default: its own)."""
     plugins: tuple[str, ...] = ()
     """Your own modules that add datasets."""
     betons: Path = Path("runs/betons")
     """Folder of the betons."""
     write_mode: WriteMode | None = None
-    """Store pixels, JPEGs, or a share of the images as JPEG."""
+    """How to store photographs: as they are (the default), as pixels, as new JPEGs, or a share of them as new
+    JPEGs."""
     max_resolution: int | None = None
     """Bound on the longer side in pixels; 0 keeps the size."""
     jpeg_quality: int | None = None
@@ -66,7 +65,6 @@ class BuildConfig:
     def encoding(self) -> Encoding:
         """How the images are to be stored."""
         return self.entry.encoding(
-            self.arch,
             write_mode=self.write_mode,
             max_resolution=self.max_resolution,
             jpeg_quality=self.jpeg_quality,

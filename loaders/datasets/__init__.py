@@ -7,7 +7,17 @@
 from __future__ import annotations
 
 from common.registry import Registry
-from loaders.datasets.base import RAW, Augmentation, Dataset, Encoding, Loader, Part, Training, WriteMode
+from loaders.datasets.base import (
+    ORIGINAL,
+    RAW,
+    Augmentation,
+    Dataset,
+    Encoding,
+    Loader,
+    Part,
+    Training,
+    WriteMode,
+)
 from loaders.datasets.folders import (
     PART_FOLDERS,
     Contents,
@@ -22,6 +32,7 @@ from loaders.datasets.small import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, GLY
 
 __all__ = [
     "DATASETS",
+    "ORIGINAL",
     "PART_FOLDERS",
     "RAW",
     "Augmentation",
