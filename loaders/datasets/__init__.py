@@ -1,7 +1,7 @@
 """The datasets by name, one entry each. Imports no torch.
 
 `base.py` says what an entry holds, `folders.py` finds out what is in a folder of images
-(`digests.py` knows its files' content).
+(`digests.py` knows its files' content, `disk.py` how much space they will take).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from loaders.datasets.base import (
     Training,
     WriteMode,
 )
+from loaders.datasets.disk import beton_bytes
 from loaders.datasets.folders import (
     PART_FOLDERS,
     Contents,
@@ -43,6 +44,7 @@ __all__ = [
     "Part",
     "Training",
     "WriteMode",
+    "beton_bytes",
     "class_files",
     "find",
     "fingerprint",
