@@ -86,6 +86,8 @@ def main(argv: Sequence[str]) -> int:
         root = Path(folder)
         if config.photographs:
             files = sorted(path for path in config.photographs.rglob("*") if path.is_file())
+            if not files:
+                raise ValueError(f"photographs={config.photographs}: no files there")
             rows += measure_photographs(root, files[:50] if config.quick else files, config.repeats)
         else:
             rows += small_images(root, 10_000 if config.quick else 50_000, config.repeats)

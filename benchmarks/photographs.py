@@ -49,13 +49,7 @@ SMALLER = (SIDE, 112, 64)  # targets at which boxes are decoded at reduced scale
 
 
 def measure_photographs(root: Path, files: Sequence[Path], rounds: int) -> list[Row]:
-    """All rows about the JPEG files `files`; the memory of the file system holds them after the first round.
-
-    Raises:
-        ValueError: no files.
-    """
-    if not files:
-        raise ValueError("photographs= has no files")
+    """All rows about JPEG files, which stay in memory after the first round."""
     data = _linked(root / "data", files)
     betons = {
         encoding.label: ensure_beton(FOLDER, "train", data=data, betons=root / "betons", encoding=encoding)

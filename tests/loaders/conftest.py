@@ -2,7 +2,6 @@
 
 import os
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,17 +26,15 @@ def digits_to_test(betons: Path) -> Beton:
 
 
 @pytest.fixture(scope="session")
-def imagenet_photographs(
-    tmp_path_factory: pytest.TempPathFactory, cannot: Callable[[str], None]
-) -> list[Path]:
+def imagenet_photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """JPEG files from ImageNet, of the tar file that IMAGENET_PHOTOS names or of one beside the checkout."""
     asked = os.environ.get("IMAGENET_PHOTOS")
     places = [folder / "shared/data/imagenet-photos.tar" for folder in Path(__file__).parents]
-    archive = next((path for path in ([Path(asked)] if asked else places) if path.is_file()), None)
-    if archive is None:
-        cannot("no photographs: IMAGENET_PHOTOS=FILE names a tar file of JPEG files from ImageNet")
+    archive = Path(asked) if asked else next(filter(Path.is_file, places), None)
+    if archive is None:  # they may not be redistributed, so not all of CI has them
+        pytest.skip("no photographs: IMAGENET_PHOTOS=FILE names a tar file of JPEG files from ImageNet")
     folder = tmp_path_factory.mktemp("photographs")
-    with tarfile.open(str(archive)) as tar:
+    with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
