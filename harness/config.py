@@ -298,7 +298,6 @@ def encoding(config: SweepConfig) -> Encoding:
     """
     data = config.data
     return DATASETS[data.dataset].encoding(
-        config.training.arch,
         write_mode=data.write_mode,
         max_resolution=data.max_resolution,
         jpeg_quality=data.jpeg_quality,

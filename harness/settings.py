@@ -42,7 +42,8 @@ class DataConfig:
     """Fraction of the new classes' training images that there are for the update: below 1, their prior in
     training is lower than in the test set."""
     write_mode: WriteMode | None = None
-    """How photographs are stored: as pixels, as JPEGs, or a share of them (default: the architecture's)."""
+    """How photographs are stored: as they are (the default), as pixels, as new JPEGs, or a share of them as
+    new JPEGs."""
     max_resolution: int | None = None
     """Bound on a stored photograph's longer side in pixels; 0 keeps the size."""
     jpeg_quality: int | None = None

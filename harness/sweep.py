@@ -19,7 +19,7 @@ from common.extras import require_train
 from common.jobs import Resources
 from common.jobtable import duration
 from common.paths import RecordsFolder
-from common.text import printable
+from common.text import disk_space, printable
 from harness import config, jobfile, resources, tracking
 from harness.architectures import ARCHITECTURES
 from harness.config import Sweep
@@ -28,7 +28,7 @@ from harness.experiments import find
 from harness.plan import Job, Role, Run, Setting, expand, group, told_apart
 from harness.settings import Runtime, SweepConfig
 from harness.stale import find_stale, withdraw
-from loaders.datasets import DATASETS, PART_FOLDERS, require_files
+from loaders.datasets import DATASETS, PART_FOLDERS, beton_bytes, require_files
 from results.comparisons import comparisons
 from results.held_out import open_store
 from results.leaderboard import tables
@@ -174,7 +174,8 @@ def describe(sweep: Sweep, runs: Sequence[Run], jobs: Sequence[Job], store: Stor
         if not _is_built(setting, runtime):
             try:
                 _require_data([setting], runtime)
-                lines.append(f"images: {setting.dataset} will be converted into {runtime.betons_folder}")
+                into = f"{setting.dataset} will be converted into {runtime.betons_folder}"
+                lines.append(f"images: {into}{_disk_space(sweep, setting)}")
             except ValueError as error:
                 lines.append(f"missing data: {error}")
     if jobs:
@@ -187,6 +188,13 @@ def describe(sweep: Sweep, runs: Sequence[Run], jobs: Sequence[Job], store: Stor
             "and up to four times that for checkpoints meanwhile"
         )
     return lines
+
+
+def _disk_space(sweep: Sweep, setting: Setting) -> str:
+    """What a plan says about the size of images that are not converted yet."""
+    runtime, images = sweep.config.runtime, sweep.images[setting.data]
+    needed = beton_bytes(DATASETS[setting.dataset], runtime.data, images.encoding, images.contents)
+    return "" if needed is None else f", about {disk_space(needed)}"
 
 
 def _about_stale(finished: Sequence[Job], stale: Mapping[str, str]) -> list[str]:

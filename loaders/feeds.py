@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from loaders.batches import Feed
 from loaders.betons import Beton
-from loaders.datasets import Dataset, Loader
+from loaders.datasets import ORIGINAL, Dataset, Loader
 from loaders.layout import Index
 from loaders.resident import ResidentFeed
 from loaders.selection import Selection, select
@@ -68,7 +68,10 @@ def open_feed(
     read_by = reader or available_reader()
 
     def stream(chosen: Selection, to: torch.device) -> StreamFeed:
-        return StreamFeed(beton.path, dataset, chosen, device=to, workers=threads, reader=read_by)
+        reduced = beton.manifest.encoding == ORIGINAL.label
+        return StreamFeed(
+            beton.path, dataset, chosen, device=to, workers=threads, reader=read_by, reduced=reduced
+        )
 
     if kind == "stream" or (kind == "auto" and not _fits(dataset, index, where)):
         return stream(selection, where)

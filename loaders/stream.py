@@ -99,13 +99,15 @@ class StreamFeed(SelectionFeed):
         device: torch.device,
         workers: int,
         reader: type[Reader],
+        reduced: bool = False,
     ) -> None:
+        """`reduced`: whether large boxes of JPEGs are decoded at reduced scale."""
         self._selection, self._device = selection, device
         self._decoder: Decoder
         if dataset.augmentation.kind == "pad-crop":
             self._decoder, self._threads = RawDecoder(selection, dataset.augmentation), 1
         else:
-            self._decoder, self._threads = PhotographDecoder(path, selection, dataset), workers
+            self._decoder, self._threads = PhotographDecoder(path, selection, dataset, reduced), workers
         self._reader = reader(path)
         self._busy = threading.Lock()
         # numba cannot compile one function in two threads at once: compile now, before there are threads, by
@@ -189,7 +191,8 @@ class RawDecoder:
 class PhotographDecoder:
     """Images of any size, JPEG or raw: in training a random box, scaled and flipped, otherwise the centre."""
 
-    def __init__(self, path: Path, selection: Selection, dataset: Dataset) -> None:
+    def __init__(self, path: Path, selection: Selection, dataset: Dataset, reduced: bool) -> None:
+        self._reduced = reduced
         self.shape = (dataset.image_size, dataset.image_size, 3)
         self._path, self._index, self._train = path, selection.index, selection.train
         self._augmentation = dataset.augmentation
@@ -210,7 +213,8 @@ class PhotographDecoder:
         """
         index = self._index
         stored = File(file, index.starts, index.sizes, index.modes, index.heights, index.widths)
-        crop = Crop(self._train, key, epoch, self._augmentation.flip, self._augmentation.resize)
+        flip, resize = self._augmentation.flip, self._augmentation.resize
+        crop = Crop(self._train, key, epoch, flip, resize, self._reduced)
         parts = [slice(i, i + SAMPLES_PER_TASK) for i in range(0, len(samples), SAMPLES_PER_TASK)]
         run = map if pool is None else pool.map
         try:

@@ -1,13 +1,14 @@
 """The datasets by name, one entry each. Imports no torch.
 
 `base.py` says what an entry holds, `folders.py` finds out what is in a folder of images
-(`digests.py` knows its files' content).
+(`digests.py` knows its files' content, `disk.py` how much space they will take).
 """
 
 from __future__ import annotations
 
 from common.registry import Registry
 from loaders.datasets.base import (
+    ORIGINAL,
     RAW,
     Augmentation,
     Dataset,
@@ -18,6 +19,7 @@ from loaders.datasets.base import (
     Training,
     WriteMode,
 )
+from loaders.datasets.disk import beton_bytes
 from loaders.datasets.folders import (
     PART_FOLDERS,
     Contents,
@@ -32,6 +34,7 @@ from loaders.datasets.small import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, GLY
 
 __all__ = [
     "DATASETS",
+    "ORIGINAL",
     "PART_FOLDERS",
     "RAW",
     "Augmentation",
@@ -43,6 +46,7 @@ __all__ = [
     "Schedule",
     "Training",
     "WriteMode",
+    "beton_bytes",
     "class_files",
     "find",
     "fingerprint",

@@ -26,7 +26,6 @@ DIGITS = Dataset(
     std=(0.3759, 0.3759, 0.3759),
     augmentation=Augmentation(kind="pad-crop", pad=1, flip=False),
     stored=RAW,
-    stored_for={},
     arch="resnet8",
     # The split leaves 1,497 test images, 755 of them of old classes, so that one flip is 0.13 %; 300 images
     # teach the plain network 95 to 96 % of the digits.
@@ -54,7 +53,6 @@ CIFAR10 = Dataset(
     std=CIFAR_STD,
     augmentation=CIFAR_AUGMENTATION,
     stored=RAW,
-    stored_for={},
     arch="resnet18",
     training=CIFAR_TRAINING,
     hyperparameters={"top_k": TOP_K_OF_TEN},
@@ -76,7 +74,6 @@ CIFAR100 = Dataset(
     std=CIFAR_STD,
     augmentation=CIFAR_AUGMENTATION,
     stored=RAW,
-    stored_for={},
     arch="resnet18",
     training=CIFAR_TRAINING,
     hyperparameters={},
@@ -98,7 +95,6 @@ GLYPHS100 = Dataset(
     std=(0.186, 0.186, 0.186),
     augmentation=CIFAR_AUGMENTATION,
     stored=RAW,
-    stored_for={},
     arch="resnet18",
     training=CIFAR_TRAINING,
     hyperparameters={},
@@ -119,7 +115,6 @@ FASHION_MNIST = Dataset(
     std=(0.3530, 0.3530, 0.3530),
     augmentation=Augmentation(kind="pad-crop", pad=2),
     stored=RAW,
-    stored_for={},
     arch="resnet18",
     training=CIFAR_TRAINING,  # the CIFAR protocol as it is: nothing was tuned on these images
     hyperparameters={"top_k": TOP_K_OF_TEN},
