@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,12 +73,15 @@ def _compile_reader(manager: OSCacheManager) -> Callable[..., Any]:
     return compiled
 
 
-def _as_they_are(batches: Sequence[Any], size: int) -> Sequence[Any]:
-    """FFCV's own cuts an order into equal parts; ours is a list of batches."""
-    return batches
+_equal_parts = epoch_iterator.chunks
 
 
-epoch_iterator.chunks = _as_they_are
+def _batches(order: Any, size: int) -> Any:
+    """FFCV's own cuts an order into equal parts; ours, a list of batches, is cut already."""
+    return order if isinstance(order, list) else _equal_parts(order, size)
+
+
+epoch_iterator.chunks = _batches
 Compiler.set_num_threads = _set_num_threads
 OSCacheManager.__init__ = _init_manager
 OSCacheManager.compile_reader = _compile_reader
