@@ -157,9 +157,16 @@ def _depth(name: str, file: str) -> int:
 
 
 def _imported(name: str) -> ModuleType:
+    if name.endswith(".py"):
+        raise ValueError(f"plugins={name}: leave .py out (plugins={name.removesuffix('.py')})")
     try:
         return importlib.import_module(name)
     except Exception as error:  # somebody else's module may raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            file = f"{name.replace('.', '/')}.py"
+            raise ValueError(
+                f"plugins={name}: no such module (neither {file} in this folder nor one installed)"
+            ) from error
         raise ValueError(f"plugins={name}: {_not_imported(error)}") from error
 
 

@@ -155,7 +155,8 @@ def load_plugins(words: Mapping[str, str]) -> None:
         ValueError: one that cannot be imported.
     """
     if "plugins" in words:
-        plugins.load(cli.value("plugins", words["plugins"], cli.settings(Runtime)["plugins"].hint))
+        names = cli.value("plugins", words["plugins"], cli.settings(Runtime)["plugins"].hint)
+        plugins.load(names, (str(Path.cwd()),))
 
 
 def chosen(names: Iterable[str]) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ class BuildConfig:
     """Compare whole files with their checksums, also those that were built before."""
 
     def __post_init__(self) -> None:
-        load_plugins(self.plugins, (DATASETS,))
+        load_plugins(self.plugins, (DATASETS,), (str(Path.cwd()),))
         self.entry  # noqa: B018  # raises for one that does not exist
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers={self.workers}: must be 1 or more")

@@ -186,6 +186,30 @@ def test_a_module_named_by_plugins_trains_in_worker_processes(module):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "words", [("sweep", *WORDS, "plan=true"), ("build", "dataset=blobs", "betons=betons")], ids=lambda w: w[0]
+)
+def test_the_installed_command_finds_a_module_in_the_current_folder(words, module):
+    """With -P, as in an installed command, Python does not look there by itself."""
+    done = python("-P", "-m", "harness.flips", *words, "plugins=my_flips", path=(ROOT,), cwd=module)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_flisp", "no such module (neither my_flisp.py in this folder nor one installed)"),
+        ("my_flips.py", "leave .py out (plugins=my_flips)"),
+    ],
+)
+def test_a_misspelt_module_is_told_in_one_line(name, message, module, monkeypatch, capsys, forgotten):
+    monkeypatch.chdir(module)
+
+    assert sweep.main([f"plugins={name}", "plan=true"]) == 2
+    assert capsys.readouterr().err == f"error: plugins={name}: {message}\n"
+
+
 def test_a_job_finds_its_plugin_wherever_it_starts(module, tmp_path_factory, monkeypatch, forgotten):
     """As on a node: another folder, and nothing about the module in the environment."""
     monkeypatch.syspath_prepend(str(module))
