@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from common import cli
 from common.registry import load_plugins
 from loaders.betons import Beton, Report, ensure_beton, file_digest
-from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, WriteMode, find
+from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, WriteMode, find, prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class BuildConfig:
     """Your own modules that add datasets."""
     betons: Path = Path("runs/betons")
     """Folder of the betons."""
+    image_size: int | None = None
+    """Side in pixels of what networks will see: a folder of 64 or less is stored raw, in its own size."""
     write_mode: WriteMode | None = None
     """Store pixels, JPEGs, or a share of the images as JPEG."""
     max_resolution: int | None = None
@@ -60,7 +62,7 @@ class BuildConfig:
         """The dataset's entry."""
         if self.dataset is None:
             raise ValueError(f"dataset= is missing (known: {', '.join(DATASETS)})")
-        return find(self.dataset)
+        return prepared(find(self.dataset), image_size=self.image_size)
 
     @property
     def encoding(self) -> Encoding:

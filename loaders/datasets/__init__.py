@@ -1,7 +1,7 @@
 """The datasets by name, one entry each. Imports no torch.
 
-`base.py` says what an entry holds, `folders.py` finds out what is in a folder of images
-(`digests.py` knows its files' content).
+`base.py` says what an entry holds, `prepared.py` what a sweep may change about it; `folders.py` finds out
+what is in a folder of images (`digests.py` knows its files' content).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from common.registry import Registry
 from loaders.datasets.base import (
     RAW,
     Augmentation,
+    AugmentationName,
     Dataset,
     Encoding,
     Loader,
@@ -28,6 +29,7 @@ from loaders.datasets.folders import (
     require_files,
 )
 from loaders.datasets.photographs import FOLDER, IMAGENET
+from loaders.datasets.prepared import prepared, usual_augmentation
 from loaders.datasets.small import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, GLYPHS100
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "PART_FOLDERS",
     "RAW",
     "Augmentation",
+    "AugmentationName",
     "Contents",
     "Dataset",
     "Encoding",
@@ -48,7 +51,9 @@ __all__ = [
     "fingerprint",
     "folder_classes",
     "look_into",
+    "prepared",
     "require_files",
+    "usual_augmentation",
 ]
 
 DATASETS: Registry[Dataset] = Registry(
