@@ -135,12 +135,12 @@ class Run:
         for name, usual in {"precision": "fp32", "init": "scratch"}.items():
             if content[name] == usual:
                 del content[name]
-        content["recipe"] = {name: value for name, value in content["recipe"].items() if value is not None}
         for name, all_data in {"validation": 0.0, "train_data": 1.0}.items():
             if content["split"][name] == all_data:
                 del content["split"][name]
         content["hyperparameters"] = dict(self.hyperparameters)
         content["parents"] = list(self.parents)
+        content["recipe"] = {name: value for name, value in content["recipe"].items() if value is not None}
         return content
 
     @classmethod

@@ -35,12 +35,6 @@ class DataConfig:
     validation: float = 0.0
     """Fraction of every class's training images that is held out from all models, to choose recipes and
     hyperparameters on (metrics=validation)."""
-    image_size: int | None = None
-    """Side in pixels of what networks see (default: the dataset's). dataset=folder with 64 or less is a
-    folder of small images of that size, stored raw."""
-    statistics: Literal["dataset", "auto"] = "dataset"
-    """Channel means and deviations that images are normalised with: the dataset's (a folder has ImageNet's),
-    or measured on the training images."""
     write_mode: WriteMode | None = None
     """How photographs are stored: as pixels, as JPEGs, or a share of them (default: the architecture's)."""
     max_resolution: int | None = None
@@ -49,6 +43,12 @@ class DataConfig:
     """Quality of the JPEGs, 1 to 100."""
     jpeg_share: float | None = None
     """Share of JPEGs where write_mode is proportion."""
+    image_size: int | None = None
+    """Side in pixels of what networks see (default: the dataset's). dataset=folder with 64 or less is a
+    folder of small images of that size, stored raw."""
+    statistics: Literal["dataset", "auto"] = "dataset"
+    """Channel means and deviations that images are normalised with: the dataset's (a folder has ImageNet's),
+    or measured on the training images."""
 
     def __post_init__(self) -> None:
         if isinstance(self.old_classes, str):
