@@ -25,7 +25,16 @@ from harness.settings import (
     TrainingConfig,
     refuse_repeats,
 )
-from loaders.datasets import DATASETS, Contents, Dataset, Encoding, fingerprint, look_into
+from loaders.datasets import (
+    DATASETS,
+    Contents,
+    Dataset,
+    Encoding,
+    fingerprint,
+    look_into,
+    prepared,
+    usual_augmentation,
+)
 from methods import GROUPS, METHODS, Ensemble, PostHoc
 
 ALL_CLASSES = "all"
@@ -86,7 +95,7 @@ def read(argv: Sequence[str]) -> Sweep:
     methods = sorted({name for config in configs for name in chosen(config.methods)})
     changes = read_hyperparameters(hyper, methods)
     gpu = _have_gpus(configs[0])
-    images: dict[str, Images] = {}
+    by_identity: dict[str, Images] = {}
     looked_into: dict[tuple[Dataset, Path | None], Contents] = {}
 
     def find_images(dataset: Dataset, config: SweepConfig) -> tuple[str, Contents]:
@@ -95,7 +104,7 @@ def read(argv: Sequence[str]) -> Sweep:
             looked_into[dataset, data] = look_into(dataset, data, config.runtime.betons_folder)
         contents, stored = looked_into[dataset, data], encoding(config)
         identity = fingerprint(dataset, data, stored, contents)
-        images[identity] = Images(encoding=stored, contents=contents)
+        by_identity[identity] = Images(encoding=stored, contents=contents)
         return identity, contents
 
     settings = tuple(
@@ -107,7 +116,7 @@ def read(argv: Sequence[str]) -> Sweep:
         config=configs[0],
         settings=settings,
         gpu=gpu,
-        images=images,
+        images=by_identity,
         slurm={key.removeprefix("slurm."): value for key, value in slurm.items()},
         left_out={name: why for config in configs for name, why in unfit_methods(config).items()},
     )
@@ -232,7 +241,7 @@ def setting(
     Raises:
         ValueError: a combination that does not exist.
     """
-    dataset, training, loader = DATASETS[config.data.dataset], config.training, config.runtime.loader
+    dataset, training, loader = images(config), config.training, config.runtime.loader
     arch = training.arch or dataset.arch
     old_arch = training.old_arch or arch
     _require_fitting(dataset, arch, old_arch, loader, training.init)
@@ -240,7 +249,7 @@ def setting(
     for method in config.methods:
         if method in unfit:
             raise ValueError(f"methods={method}: {unfit[method]}")
-    overrides = training.recipe
+    overrides = training.recipe | _changed_images(config)
     if draws(loader) != "counter":
         overrides["draws"] = draws(loader)
     variants = [
@@ -251,7 +260,7 @@ def setting(
     ]
     identity, contents = find_images(dataset, config)
     split = _split(config, dataset, contents, identity)
-    old_recipe = recipe_for(dataset.name, old_arch, overrides)
+    old_recipe = recipe_for(dataset, old_arch, overrides)
     if dataset.classes and dataset.train_samples:
         of_old_classes = dataset.train_samples * split.old_classes / dataset.classes
         seen = round(of_old_classes * split.trained_share * split.old_data)
@@ -266,12 +275,41 @@ def setting(
         old_model=_model(old_arch, dataset, config),
         model=_model(arch, dataset, config),
         old_recipe=old_recipe,
-        recipe=recipe_for(dataset.name, arch, overrides),
+        recipe=recipe_for(dataset, arch, overrides),
         precision=_precision(training, gpu=gpu),
         init=training.init,
         variants=tuple(variants),
         seeds=config.seeds,
     )
+
+
+def images(config: SweepConfig) -> Dataset:
+    """The dataset, with the augmentation and the image size that were asked for.
+
+    Raises:
+        ValueError: a size that its images do not have.
+    """
+    asked = config.training.augmentation
+    augmentation = None if asked == "dataset" else asked
+    return prepared(DATASETS[config.data.dataset], augmentation, config.data.image_size)
+
+
+def _changed_images(config: SweepConfig) -> dict[str, Any]:
+    """What is different from the dataset's own: a word that asks for the usual changes no identity."""
+    data, training = config.data, config.training
+    own = DATASETS[data.dataset]
+    changes: dict[str, Any] = {}
+    if training.augmentation not in ("dataset", usual_augmentation(own, data.image_size)):
+        changes["augmentation"] = training.augmentation
+    if data.image_size not in (None, own.image_size):
+        changes["image_size"] = data.image_size
+    if data.statistics != "dataset":
+        changes["statistics"] = data.statistics
+    arch = training.arch or own.arch
+    if changes and ARCHITECTURES[arch].backbone:
+        name, value = next(iter(changes.items()))
+        raise ValueError(f"{name}={value}: {arch} learns from features of the images as they are")
+    return changes
 
 
 def unfit_methods(config: SweepConfig) -> dict[str, str]:
@@ -298,7 +336,7 @@ def encoding(config: SweepConfig) -> Encoding:
         ValueError: a way that the dataset does not allow.
     """
     data = config.data
-    return DATASETS[data.dataset].encoding(
+    return images(config).encoding(
         write_mode=data.write_mode,
         max_resolution=data.max_resolution,
         jpeg_quality=data.jpeg_quality,
@@ -377,7 +415,7 @@ def _hyperparameter_text(method: str) -> str:
 
 def _recipe_text(dataset: str) -> str:
     arch = DATASETS[dataset].arch
-    recipe: Recipe = recipe_for(dataset, arch, {})
+    recipe: Recipe = recipe_for(DATASETS[dataset], arch, {})
     return f"{arch}, {recipe.epochs} epochs of batch {recipe.batch_size} at lr {recipe.lr:g}"
 
 

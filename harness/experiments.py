@@ -74,10 +74,11 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "evidence": Experiment(
         summary="every method and rival on images that two cores can train on (docs/RESULTS.md)",
         words={"methods": "everything", "arch": "resnet8", "seeds": FIVE_SEEDS},
-        datasets=("fashion-mnist", "glyphs100", "digits"),
+        datasets=("fashion-mnist", "folder", "glyphs100", "digits"),
         for_dataset={
             "digits": {"seeds": "0..19"},
             "fashion-mnist": {"train_data": "0.08", "epochs": "12"},
+            "folder": {"image_size": "32", "statistics": "auto", "train_data": "0.1", "epochs": "15"},
             "glyphs100": {"train_data": "0.2", "epochs": "12"},
         },
     ),

@@ -144,6 +144,7 @@ class Run:
                 del content["split"][name]
         content["hyperparameters"] = dict(self.hyperparameters)
         content["parents"] = list(self.parents)
+        content["recipe"] = {name: value for name, value in content["recipe"].items() if value is not None}
         return content
 
     @classmethod

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from harness.architectures import ARCHITECTURES
-from loaders.datasets import DATASETS, Loader, Schedule
+from loaders.datasets import DATASETS, AugmentationName, Dataset, Loader, Schedule, prepared
 
 Draws = Literal["counter", "torchvision"]
+Statistics = Literal["auto"]
+"""Channel statistics that are measured on the training images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,11 @@ class Recipe:
     schedule: Schedule = "cosine"
     draws: Draws = "counter"
     """Who draws crops and flips: a counter-based hash, or torchvision, as under loader=torch."""
+    augmentation: AugmentationName | None = None
+    image_size: int | None = None
+    statistics: Statistics | None = None
+    """These three where they are not those of the dataset (`loaders.datasets.prepared`); the statistics are
+    the mean and deviation that images are normalised with."""
     version: int = 2
     """Raised when the meaning of what stands above changes. 1: the last, partial batch of an epoch was left
     out, and `cosine` was what `cosine-step` is."""
@@ -57,15 +64,20 @@ def _require(holds: bool, name: str, value: float, wanted: str) -> None:
         raise ValueError(f"{name}={value}: must be a finite number {wanted}")
 
 
+def images_of(dataset: str, recipe: Recipe) -> Dataset:
+    """The dataset as a model of that recipe sees it."""
+    return prepared(DATASETS[dataset], recipe.augmentation, recipe.image_size)
+
+
 def draws(loader: Loader) -> Draws:
     """Who draws crops and flips under `loader=`: all that a run's identity holds of a loader."""
     return "torchvision" if loader == "torch" else "counter"
 
 
-def recipe_for(dataset: str, arch: str, overrides: Mapping[str, Any]) -> Recipe:
+def recipe_for(dataset: Dataset, arch: str, overrides: Mapping[str, Any]) -> Recipe:
     """The dataset's recipe, as the architecture changes it, as the command line overrides it.
 
     Raises:
         ValueError: a value out of range.
     """
-    return Recipe(**{**asdict(DATASETS[dataset].training), **ARCHITECTURES[arch].recipe, **overrides})
+    return Recipe(**{**asdict(dataset.training), **ARCHITECTURES[arch].recipe, **overrides})

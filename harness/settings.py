@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from common.paths import RecordsFolder
 from harness.tracking import Kind
-from loaders.datasets import Loader, Schedule, WriteMode
+from loaders.datasets import AugmentationName, Loader, Schedule, WriteMode
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -50,6 +50,12 @@ class DataConfig:
     """Quality of the JPEGs, 1 to 100."""
     jpeg_share: float | None = None
     """Share of JPEGs where write_mode is proportion."""
+    image_size: int | None = None
+    """Side in pixels of what networks see (default: the dataset's). dataset=folder with 64 or less is a
+    folder of small images of that size, stored raw."""
+    statistics: Literal["dataset", "auto"] = "dataset"
+    """Channel means and deviations that images are normalised with: the dataset's (a folder has ImageNet's),
+    or measured on the training images."""
 
     def __post_init__(self) -> None:
         if self.chain and not (len(self.chain) > 1 and list(self.chain) == sorted(set(self.chain))):
@@ -96,6 +102,9 @@ class TrainingConfig:
     step; step, a tenth after each third (default: cosine; step for ImageNet and folders)."""
     init: Literal["scratch", "old"] = "scratch"
     """Where candidates start: at fresh weights (the protocol), or at the old model's (fine-tuning)."""
+    augmentation: Literal["dataset", AugmentationName] = "dataset"
+    """Of training images: a shift over a black border, a random box that is scaled, or none (default: the
+    dataset's); flips go with either where the dataset has them."""
     precision: Literal["auto", Precision] = "auto"
     """Of forward and backward passes (losses are fp32); auto is bf16 where jobs get a GPU, else fp32.
     Models of different precision are different runs, in tables of their own."""

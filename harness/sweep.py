@@ -26,6 +26,7 @@ from harness.config import Sweep
 from harness.dispatch.dispatcher import dispatch
 from harness.experiments import find
 from harness.plan import Job, Role, Run, Setting, expand, group, told_apart
+from harness.recipes import images_of
 from harness.settings import Runtime, SweepConfig
 from harness.stale import find_stale, withdraw
 from loaders.datasets import DATASETS, PART_FOLDERS, beton_bytes, require_files
@@ -119,13 +120,13 @@ def make_jobs(runs: Sequence[Run], sweep: Sweep) -> tuple[Job, ...]:
     def cohort(run: Run) -> int:
         if asked.cohort != "auto":
             return int(asked.cohort)
-        return resources.cohort_size(run, image_size=DATASETS[run.dataset].image_size, gpu=gpu)
+        return resources.cohort_size(run, image_size=images_of(run.dataset, run.recipe).image_size, gpu=gpu)
 
     def needs(members: Sequence[Run]) -> Resources:
         first = members[0]
         return resources.estimate(
             members,
-            image_size=DATASETS[first.dataset].image_size,
+            image_size=images_of(first.dataset, first.recipe).image_size,
             train_samples=round(sweep.images[first.data].contents.train_samples * first.split.trained_share),
             gpu=gpu,
         )

@@ -58,6 +58,7 @@ class TorchFeed(SelectionFeed):
 def transform(dataset: Dataset, *, train: bool) -> v2.Transform:
     """The dataset's augmentation as torchvision's transforms, from a PIL image to uint8 [3, H, W]."""
     augmentation, size = dataset.augmentation, dataset.image_size
+    train = train and augmentation.random
     steps: list[v2.Transform] = []
     if augmentation.kind == "pad-crop" and train:
         steps.append(v2.RandomCrop(size, padding=augmentation.pad))

@@ -29,6 +29,7 @@ from loaders.datasets import (
     find,
     fingerprint,
     look_into,
+    prepared,
 )
 
 
@@ -46,6 +47,8 @@ class BuildConfig:
     """Your own modules that add datasets."""
     betons: Path = Path("runs/betons")
     """Folder of the betons."""
+    image_size: int | None = None
+    """Side in pixels of what networks will see: a folder of 64 or less is stored raw, in its own size."""
     write_mode: WriteMode | None = None
     """How to store photographs: as they are (the default), as pixels, as new JPEGs, or a share of them as new
     JPEGs."""
@@ -71,7 +74,7 @@ class BuildConfig:
         """The dataset's entry."""
         if self.dataset is None:
             raise ValueError(f"dataset= is missing (known: {', '.join(DATASETS)})")
-        return find(self.dataset)
+        return prepared(find(self.dataset), image_size=self.image_size)
 
     @property
     def encoding(self) -> Encoding:

@@ -59,8 +59,8 @@ def open_feed(
     """
     selection = select(beton, train, batch_size, subset, ranks, shard)
     index, where, threads = selection.index, torch.device(device), available_workers(workers)
-    if dataset.augmentation.kind == "pad-crop" and not index.uniform:
-        raise ValueError(f"{beton.path}: {dataset.name} needs raw images of one size")
+    if dataset.augmentation.kind == "pad-crop":
+        _require_size(beton, dataset, index)
     if kind == "torch":
         from loaders.baseline import TorchFeed  # torchvision's transforms take most of a second to import
 
@@ -97,6 +97,24 @@ def available_workers(asked: int | None) -> int:
     """`asked`, or the number of cores that this process may use, whichever is smaller; at least one."""
     cores = len(os.sched_getaffinity(0))
     return max(1, min(asked or cores, cores))
+
+
+def _require_size(beton: Beton, dataset: Dataset, index: Index) -> None:
+    """Refuse images of another size than the dataset's.
+
+    Raises:
+        ValueError: it has some, or has JPEGs.
+    """
+    size = dataset.image_size
+    other = np.flatnonzero((index.heights != size) | (index.widths != size))
+    if len(other):
+        height, width = index.heights[other[0]], index.widths[other[0]]
+        raise ValueError(
+            f"image_size={size}: {len(other):,} of {len(index):,} {beton.manifest.part} images have other "
+            f"sizes, such as {width}x{height} (augmentation=resized-crop scales them)"
+        )
+    if not index.uniform:
+        raise ValueError(f"{beton.path}: {dataset.name} needs raw images")
 
 
 def _fits(dataset: Dataset, index: Index, device: torch.device) -> bool:

@@ -58,7 +58,7 @@ class ResidentFeed(SelectionFeed):
         """The batches of one epoch from number `start` on."""
         parts, augmentation = self._selection.parts(key, epoch, start), self._augmentation
         order = _joined(parts)
-        if self._selection.train:
+        if self._selection.train and augmentation.random:
             images = self._images.augmented(order, U64(key), U64(epoch), augmentation.pad, augmentation.flip)
         else:
             images = self._images.plain(order)

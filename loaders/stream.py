@@ -169,7 +169,8 @@ class RawDecoder:
     def __init__(self, selection: Selection, augmentation: Augmentation) -> None:
         index = selection.index
         self.shape = (int(index.heights[0]), int(index.widths[0]), 3)
-        self._starts, self._train, self._augmentation = index.starts, selection.train, augmentation
+        self._starts, self._augmentation = index.starts, augmentation
+        self._random = selection.train and augmentation.random
 
     def decode(
         self,
@@ -181,7 +182,7 @@ class RawDecoder:
         pool: Executor | None,
     ) -> None:
         """Write the images of `samples` [B] to `out` [B, H, W, 3]."""
-        if self._train:
+        if self._random:
             pad, flip = self._augmentation.pad, self._augmentation.flip
             pad_crop_flip(file, self._starts, samples, key, epoch, pad, flip, out)
         else:
@@ -194,8 +195,8 @@ class PhotographDecoder:
     def __init__(self, path: Path, selection: Selection, dataset: Dataset, reduced: bool) -> None:
         self._reduced = reduced
         self.shape = (dataset.image_size, dataset.image_size, 3)
-        self._path, self._index, self._train = path, selection.index, selection.train
-        self._augmentation = dataset.augmentation
+        self._path, self._index, self._augmentation = path, selection.index, dataset.augmentation
+        self._random = selection.train and dataset.augmentation.random
 
     def decode(
         self,
@@ -214,7 +215,7 @@ class PhotographDecoder:
         index = self._index
         stored = File(file, index.starts, index.sizes, index.modes, index.heights, index.widths)
         flip, resize = self._augmentation.flip, self._augmentation.resize
-        crop = Crop(self._train, key, epoch, flip, resize, self._reduced)
+        crop = Crop(self._random, key, epoch, flip, resize, self._reduced)
         parts = [slice(i, i + SAMPLES_PER_TASK) for i in range(0, len(samples), SAMPLES_PER_TASK)]
         run = map if pool is None else pool.map
         try:

@@ -1,7 +1,7 @@
 """The datasets by name, one entry each. Imports no torch.
 
-`base.py` says what an entry holds, `folders.py` finds out what is in a folder of images
-(`digests.py` knows its files' content, `disk.py` how much space they will take).
+`base.py` says what an entry holds, `prepared.py` what a sweep may change about it; `folders.py` finds out
+what is in a folder of images (`digests.py` knows its files' content, `disk.py` the space they will take).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from loaders.datasets.base import (
     ORIGINAL,
     RAW,
     Augmentation,
+    AugmentationName,
     Dataset,
     Encoding,
     Loader,
@@ -30,6 +31,7 @@ from loaders.datasets.folders import (
     require_files,
 )
 from loaders.datasets.photographs import FOLDER, IMAGENET
+from loaders.datasets.prepared import prepared, usual_augmentation
 from loaders.datasets.small import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, GLYPHS100
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "PART_FOLDERS",
     "RAW",
     "Augmentation",
+    "AugmentationName",
     "Contents",
     "Dataset",
     "Encoding",
@@ -52,7 +55,9 @@ __all__ = [
     "fingerprint",
     "folder_classes",
     "look_into",
+    "prepared",
     "require_files",
+    "usual_augmentation",
 ]
 
 DATASETS: Registry[Dataset] = Registry(

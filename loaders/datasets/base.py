@@ -13,6 +13,8 @@ Loader = Literal["auto", "stream", "resident", "torch"]
 
 Schedule = Literal["cosine", "cosine-step", "step"]
 """How the learning rate falls (`harness.recipes.Recipe`)."""
+AugmentationName = Literal["pad-crop", "resized-crop", "none"]
+"""What `augmentation=` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +24,15 @@ class Augmentation:
     `pad-crop` shifts an image by up to `pad` pixels over a black border. `resized-crop` cuts a box of
     8 to 100 % of the area and of 3:4 to 4:3 and scales it to the image size, torchvision's
     RandomResizedCrop. Evaluation images are left alone by the first; under the second their shorter side
-    becomes `resize` pixels and the centre is cut out.
+    becomes `resize` pixels and the centre is cut out. Where nothing is `random`, training images are those of
+    evaluation.
     """
 
     kind: Literal["pad-crop", "resized-crop"]
     pad: int = 0
     flip: bool = True
     resize: int = 256
+    random: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
