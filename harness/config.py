@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,7 +11,7 @@ from typing import Any, get_type_hints
 
 from common import cli
 from common.text import nearest
-from harness import class_names, experiments, plugins
+from harness import class_names, experiments, old_model, plugins
 from harness.architectures import ARCHITECTURES, FURTHER_TORCHVISION
 from harness.dispatch.dispatcher import has_gpus
 from harness.plan import Model, Setting, Split, Variant
@@ -245,11 +244,15 @@ def setting(
     arch = training.arch or dataset.arch
     old_arch = training.old_arch or arch
     _require_fitting(dataset, arch, old_arch, loader, training.init)
+    given = old_model.given(config)
     unfit = unfit_methods(config)
     for method in config.methods:
         if method in unfit:
             raise ValueError(f"methods={method}: {unfit[method]}")
-    overrides = training.recipe | _changed_images(config)
+    own_images = _changed_images(config)
+    if given is not None:
+        given = replace(given, **own_images)
+    overrides = training.recipe | own_images
     if draws(loader) != "counter":
         overrides["draws"] = draws(loader)
     variants = [
@@ -260,8 +263,8 @@ def setting(
     ]
     identity, contents = find_images(dataset, config)
     split = _split(config, dataset, contents, identity)
-    old_recipe = recipe_for(dataset, old_arch, overrides)
-    if dataset.classes and dataset.train_samples:
+    old_recipe = None if given else recipe_for(dataset, old_arch, overrides)
+    if old_recipe and dataset.classes and dataset.train_samples:
         of_old_classes = dataset.train_samples * split.old_classes / dataset.classes
         seen = round(of_old_classes * split.trained_share * split.old_data)
         if seen < old_recipe.batch_size:
@@ -272,9 +275,10 @@ def setting(
         dataset=dataset.name,
         data=identity,
         split=split,
-        old_model=_model(old_arch, dataset, config),
+        old_model=old_model.UNSEEN if config.runtime.old_predictions else _model(old_arch, dataset, config),
         model=_model(arch, dataset, config),
         old_recipe=old_recipe,
+        given=given,
         recipe=recipe_for(dataset, arch, overrides),
         precision=_precision(training, gpu=gpu),
         init=training.init,
@@ -324,6 +328,8 @@ def unfit_methods(config: SweepConfig) -> dict[str, str]:
         method = METHODS[name].load()
         if method.same_model and training.old_arch not in (None, arch):
             unfit[name] = f"old and new model must be of one architecture, not {training.old_arch} and {arch}"
+        elif reason := old_model.unfit(method, config):
+            unfit[name] = reason
         elif method.starts_from_old and training.init != "old":
             unfit[name] = "candidates must start from the old model: add init=old"
     return unfit
@@ -483,11 +489,12 @@ def _model(arch: str, dataset: Dataset, config: SweepConfig) -> Model:
     embedding = training.embedding
     if embedding is None:
         embedding = next((w for start, w in dataset.embedding.items() if arch.startswith(start)), None)
+    embedding = embedding or None  # 0 is for none
     if file and not architecture.backbone:
         raise ValueError(f"weights={file}: {arch} is trained from scratch")
-    weights = None
-    if architecture.backbone:
-        weights = _digest(file) if file else architecture.backbone.weights
+    weights = architecture.backbone.weights if architecture.backbone else None
+    if file:
+        weights = f"sha256-{old_model.file_digest('weights', file)}"
     return Model(arch=arch, stem=training.stem or architecture.stems[0], embedding=embedding, weights=weights)
 
 
@@ -500,14 +507,6 @@ def _precision(training: TrainingConfig, *, gpu: bool) -> Precision:
     if training.precision == "auto":
         return "bf16" if gpu else "fp32"
     return training.precision
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return f"sha256-{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except OSError as error:
-        raise ValueError(f"weights={path}: {error.strerror}") from error
 
 
 def _split(config: SweepConfig, dataset: Dataset, contents: Contents, identity: str) -> Split:

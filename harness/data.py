@@ -38,8 +38,11 @@ THUMBNAIL = 96  # pixels of the longer side of images kept for a report
 class Data:
     """The feeds of one stream, and what belongs to them."""
 
-    train: Feed
+    train: Feed | None
+    """None for a model that was not trained here."""
     test: Feed
+    test_targets: NDArray[np.int64]
+    """[N] position in the class order of every test sample's class; -1 for a class that takes no part."""
     normalise: Callable[[Tensor], Tensor]
     """From what the feeds yield to what networks take."""
     class_names: tuple[str, ...]
@@ -92,20 +95,19 @@ def open_data(
     Raises:
         ValueError: the data is not there, or not as it was when the run was planned.
     """
-    dataset = images_of(run.dataset, run.recipe)
+    dataset = images_of(run.dataset, run.seen)
     _require_unchanged(run, dataset, runtime, encoding, world)
     report = _reporter(progress, check)
     betons = {part: _beton(run, part, dataset, runtime, encoding, report) for part in PART_FOLDERS}
     progress.say(state="starting", message="")  # no longer building
     names = betons["test"].manifest.classes
     ranks = class_ranks(len(names), run.split.class_order)
-    pretrained = ARCHITECTURES[run.model.arch].backbone is not None
-    workers = runtime.workers or cpus
-    assert pretrained or run.recipe.draws == draws(runtime.loader), "planned with another loader"
+    pretrained = run.model.is_known and ARCHITECTURES[run.model.arch].backbone is not None
+    workers, recipe = runtime.workers or cpus, run.recipe
+    assert pretrained or not recipe or recipe.draws == draws(runtime.loader), "planned with another loader"
 
-    def feed(part: Part, subset: NDArray[np.int64], *, train: bool, kind: Loader) -> Feed:
+    def feed(part: Part, subset: NDArray[np.int64], batch_size: int, *, train: bool, kind: Loader) -> Feed:
         beton, shard = betons[part], (world.rank, world.size)
-        batch_size = run.recipe.batch_size if train else EVALUATION_BATCH
         if not train:
             subset = world.share(subset)
         if pretrained:
@@ -134,7 +136,7 @@ def open_data(
         )
 
     def statistics() -> tuple[Channels, Channels]:
-        if run.recipe.statistics is None:
+        if run.seen.statistics is None:
             return dataset.mean, dataset.std
         # Of all classes, old or new: the same for all models of a setting.
         held = held_out(labels["train"], split.classes, split.validation)
@@ -163,10 +165,23 @@ def open_data(
         raise ValueError(f"validation={split.validation:g}: no class has two training images")
     order = np.argsort(ranks)[: run.split.classes]
     return Data(
-        train=feed("train", trained, train=True, kind=runtime.loader),
-        test=feed("test", samples_below(labels["test"], classes), train=False, kind=runtime.loader),
+        train=feed("train", trained, recipe.batch_size, train=True, kind=runtime.loader) if recipe else None,
+        test=feed(
+            "test",
+            samples_below(labels["test"], classes),
+            EVALUATION_BATCH,
+            train=False,
+            kind=runtime.loader,
+        ),
+        test_targets=labels["test"],
         # Read once: a second copy of all training images on the device would not pay.
-        validation=feed("train", held, train=False, kind="torch" if runtime.loader == "torch" else "stream")
+        validation=feed(
+            "train",
+            held,
+            EVALUATION_BATCH,
+            train=False,
+            kind="torch" if runtime.loader == "torch" else "stream",
+        )
         if len(held)
         else None,
         normalise=torch.nn.Identity() if pretrained else Normalise(*statistics(), compute),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from harness.architectures import ARCHITECTURES
 from loaders.datasets import DATASETS, AugmentationName, Dataset, Loader, Schedule, prepared
@@ -64,9 +64,20 @@ def _require(holds: bool, name: str, value: float, wanted: str) -> None:
         raise ValueError(f"{name}={value}: must be a finite number {wanted}")
 
 
-def images_of(dataset: str, recipe: Recipe) -> Dataset:
-    """The dataset as a model of that recipe sees it."""
-    return prepared(DATASETS[dataset], recipe.augmentation, recipe.image_size)
+class SeenAs(Protocol):
+    """How a model sees images, where that is not the dataset's own way."""
+
+    @property
+    def augmentation(self) -> AugmentationName | None: ...
+    @property
+    def image_size(self) -> int | None: ...
+    @property
+    def statistics(self) -> Statistics | None: ...
+
+
+def images_of(dataset: str, seen: SeenAs) -> Dataset:
+    """The dataset as a model sees it."""
+    return prepared(DATASETS[dataset], seen.augmentation, seen.image_size)
 
 
 def draws(loader: Loader) -> Draws:

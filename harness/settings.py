@@ -86,7 +86,8 @@ class TrainingConfig:
     stem: str | None = None
     """First layers: `imagenet` (7x7, stride 2, max-pool; the protocol) or `cifar` (3x3)."""
     embedding: int | None = None
-    """Width of a linear layer before the classifier (default: none; 128 for residual nets on imagenet)."""
+    """Width of a linear layer before the classifier, 0 for none (default: none; 128 for residual nets on
+    imagenet)."""
     epochs: int | None = None
     """Passes over the training images (default: the dataset's; digits 30, CIFAR 100, ImageNet 90)."""
     batch_size: int | None = None
@@ -137,6 +138,12 @@ class Runtime:
     """Folder of the images in FFCV's format, made when missing (default: betons/ among the records)."""
     weights: Path | None = None
     """File with the weights of a pretrained backbone (default: torchvision's, which it downloads)."""
+    old_weights: Path | None = None
+    """File with the weights of your own old model, which is then not trained: a state dict of old_arch,
+    written by torch.save or as safetensors, with a logit for each old class."""
+    old_predictions: Path | None = None
+    """File with your own old model's predictions on the test images, where there is nothing more of it:
+    for methods that do not read the old model in training."""
     plugins: tuple[str, ...] = ()
     """Your own modules that add methods, datasets or architectures (docs/plugins.md)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -181,6 +188,8 @@ class Runtime:
             betons=self.betons_folder.absolute(),
             data=self.data and self.data.absolute(),
             weights=self.weights and self.weights.absolute(),
+            old_weights=self.old_weights and self.old_weights.absolute(),
+            old_predictions=self.old_predictions and self.old_predictions.absolute(),
         )
 
 

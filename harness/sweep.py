@@ -72,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
         tracking.require(runtime.track)
         _require_data(sweep.settings, runtime)
         _require_writable(runtime.runs)
+        _require_old_model(jobs, runtime)
         withdraw([run for run in runs if run.id in records.keys() - done], store)
         for job in jobs:
             jobfile.write(job, runtime, sweep.images[job.runs[0].data].encoding)
@@ -120,13 +121,13 @@ def make_jobs(runs: Sequence[Run], sweep: Sweep) -> tuple[Job, ...]:
     def cohort(run: Run) -> int:
         if asked.cohort != "auto":
             return int(asked.cohort)
-        return resources.cohort_size(run, image_size=images_of(run.dataset, run.recipe).image_size, gpu=gpu)
+        return resources.cohort_size(run, image_size=images_of(run.dataset, run.seen).image_size, gpu=gpu)
 
     def needs(members: Sequence[Run]) -> Resources:
         first = members[0]
         return resources.estimate(
             members,
-            image_size=images_of(first.dataset, first.recipe).image_size,
+            image_size=images_of(first.dataset, first.seen).image_size,
             train_samples=round(sweep.images[first.data].contents.train_samples * first.split.trained_share),
             gpu=gpu,
         )
@@ -181,7 +182,8 @@ def describe(sweep: Sweep, runs: Sequence[Run], jobs: Sequence[Job], store: Stor
                 lines.append(f"missing data: {error}")
     if jobs:
         seconds = 60 * sum(resources.training_minutes(job.resources) for job in jobs)
-        megabytes = sum(ARCHITECTURES[run.model.arch].megabytes for job in jobs for run in job.runs)
+        networks = [run.model for job in jobs for run in job.runs if run.model.is_known]
+        megabytes = sum(ARCHITECTURES[network.arch].megabytes for network in networks)
         device = "GPU" if sweep.gpu else "CPU core"
         needed = duration(seconds) if seconds else "under a minute"
         lines.append(
@@ -232,6 +234,20 @@ def _require_data(settings: Sequence[Setting], runtime: Runtime) -> None:
                 f"{setting.dataset} needs data=FOLDER with its files: {dataset.summary}; "
                 f"or betons in {folder}, which python -m loaders.build makes"
             )
+
+
+def _require_old_model(jobs: Sequence[Job], runtime: Runtime) -> None:
+    """Read the file of an old model that is not trained here, before anything is started.
+
+    Raises:
+        ValueError: it is not what it should be, in one line.
+    """
+    given = [run for job in jobs for run in job.runs if run.given]
+    if given:
+        from harness import old_model_file  # loads torch, which a plan does without
+
+        for run in given:
+            old_model_file.check(run, runtime)
 
 
 def _is_built(setting: Setting, runtime: Runtime) -> bool:

@@ -23,7 +23,7 @@ def test_a_dataset_stays_as_it_is_unless_something_is_asked_for() -> None:
 def test_a_folder_of_small_images_is_stored_raw_and_trained_on_as_cifar_is() -> None:
     small = prepared(FOLDER, image_size=32)
 
-    assert (small.image_size, small.encoding("resnet18")) == (32, RAW)
+    assert (small.image_size, small.encoding()) == (32, RAW)
     assert (small.augmentation.kind, small.augmentation.pad) == ("pad-crop", 4)
     assert small.training == DATASETS["cifar10"].training
     assert prepared(FOLDER, "pad-crop", 96).encoding() == RAW, "asked for, in any size"
