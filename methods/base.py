@@ -86,6 +86,9 @@ class Range:
         assert self.low < self.high
         assert self.low > 0 or not self.log
 
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):  # noqa: B024 - its kinds have the abstract methods
