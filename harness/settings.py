@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -207,6 +207,10 @@ class TuningConfig:
     """Seeds of the trials, which must not be those of the table."""
 
     def __post_init__(self) -> None:
+        given = [entry for entry in fields(self) if getattr(self, entry.name) != entry.default]
+        if given and not self.tune:
+            name = given[0].name
+            raise ValueError(f"{name}={getattr(self, name)}: nothing is tuned (tune=mpt-kl.k does)")
         refuse_repeats("tune", self.tune)
         refuse_repeats("tune_seeds", self.tune_seeds)
         _require_positive("trials_at_once", self.trials_at_once)

@@ -22,7 +22,7 @@ from harness.config import Sweep
 from harness.plan import PLAIN, Run, Scalar, Setting, Variant, expand
 from harness.search import Dimension, Result, Search, Values
 from harness.settings import TrainingConfig, TuningConfig
-from methods import METHODS
+from methods import METHODS, Range
 from results.held_out import HeldOutStore
 from results.metrics import METRICS
 from results.store import Record
@@ -106,9 +106,9 @@ class Tuning:
         asked, (setting, searches) = self._config, next(iter(self._searches.items()))
         at_once = f", {asked.trials_at_once} at once" if asked.search == "tpe" else ""
         return [
-            *(f"tuning: {search}" for search in searches),
+            *(f"tuning: {search.variant.method}: {search}" for search in searches),
             f"{asked.budget} trials of each: search={asked.search}{at_once}, "
-            f"seeds {', '.join(map(str, asked.tune_seeds))}, "
+            f"tune_seeds={','.join(map(str, asked.tune_seeds))}, "
             f"{100 * setting.split.validation:.4g}% of the training images held out, "
             f"for {searches[0].objective}",
         ]
@@ -144,7 +144,7 @@ class _MethodSearch:
         self._samples_old = 0
 
     def __str__(self) -> str:
-        return f"{self.variant.method} " + ", ".join(f"{one.name} {one.range}" for one in self._dimensions)
+        return ", ".join(f"{one.name} from {one.range}" for one in self._dimensions)
 
     @property
     def finished(self) -> bool:
@@ -178,7 +178,7 @@ class _MethodSearch:
         self.trials += tried
         self.in_work = []
         if self.finished and all(trial.diverged for trial in self.trials):
-            raise ValueError(f"tune=: every trial diverged of {self}")
+            raise ValueError(f"tune=: every trial of {self.variant.method} diverged ({self})")
 
     def chosen(self) -> Variant:
         """The variant with the values of the best trial."""
@@ -298,15 +298,22 @@ def _read_names(sweep: Sweep) -> dict[str, list[str]]:
         known = {one: config.ranges(one) for one in ([method] if dot else methods)}
         owners = [one for one in known if name in known[one]]
         if not owners:
-            has = any(name in config.hyperparameters(one) for one in known)
-            names = sorted({other for of_one in known.values() for other in of_one})
-            why = "has no range to search" if has else f"no such hyperparameter{nearest(name, names)}"
-            raise ValueError(f"tune={word}: {why}" + (f"; {', '.join(names)} can be tuned" if names else ""))
+            raise ValueError(f"tune={word}: {_why_not(name, known)}")
         for owner in owners:
             if name in found.setdefault(owner, []):
                 raise ValueError(f"tune={word}: {owner}.{name} is given twice")
             found[owner].append(name)
     return found
+
+
+def _why_not(name: str, known: Mapping[str, Mapping[str, Range]]) -> str:
+    """Why none of these methods, each with its ranges, can be tuned by that hyperparameter."""
+    names = sorted({other for ranges in known.values() for other in ranges})
+    if not names:
+        return f"nothing about {', '.join(known)} can be tuned"
+    has = any(name in config.hyperparameters(method) for method in known)
+    why = "has no range to search" if has else f"no such hyperparameter{nearest(name, names)}"
+    return f"{why}; {', '.join(names)} can be tuned"
 
 
 def _only_variant(setting: Setting, method: str, names: Sequence[str], sweep: Sweep) -> Variant:

@@ -87,7 +87,7 @@ class Range:
         assert self.low > 0 or not self.log
 
     def __str__(self) -> str:
-        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}"
+        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,8 +195,8 @@ def test_a_plan_shows_budget_trainings_and_time_and_starts_nothing(tmp_path, cap
     assert sweep.main([*words, "plan=true"]) == 0
 
     shown = " ".join(capsys.readouterr().out.split())
-    assert "tuning: mpt-kl k 0 to 8" in shown
-    assert "5 trials of each: search=tpe, 4 at once, seeds 1000, 1001, 10% of the training images" in shown
+    assert "tuning: mpt-kl: k from 0 to 8" in shown
+    assert "5 trials of each: search=tpe, 4 at once, tune_seeds=1000,1001, 10% of the training" in shown
     assert "16 runs: 0 done, 16 to do in 6 jobs" in shown  # 2 x (old, reference, none, 5 trials)
     assert "mpt-kl[k=?]" in shown
     assert "4 runs: 0 done, 4 to do in 3 jobs" in shown
@@ -255,6 +255,8 @@ def test_every_table_of_a_sweep_has_a_search_of_its_own():
             "budget=11: no grid over k, lambda has that many",
         ),
         (["tune="], "tune= has no value"),
+        (["budget=20"], "budget=20: nothing is tuned (tune=mpt-kl.k does)"),
+        (["tune=none.k"], "tune=none.k: nothing about none can be tuned"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(words, message, tmp_path, capsys):
