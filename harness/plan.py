@@ -366,7 +366,7 @@ def _expand(setting: Setting) -> Iterable[Run]:
                 runs |= {start.id: start for start in starts}
                 parents.append(holdout)
             candidate = replace(candidate, parents=tuple(parent.id for parent in parents))
-            runs |= {run.id: run for run in (*parents, candidate)}
+            runs |= {run.id: run for run in (*parents, candidate)} | runs  # the first keeps its marks
     return runs.values()
 
 

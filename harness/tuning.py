@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_type_hints
+from typing import cast, get_type_hints
 
 import msgspec
 
@@ -205,7 +205,7 @@ class _MethodSearch:
 
     def _values(self, variant: Variant) -> Values:
         found = {name.rstrip("_"): value for name, value in variant.hyperparameters}
-        return {one.name: found[one.name] for one in self._dimensions}  # type: ignore[misc]
+        return {one.name: cast(float, found[one.name]) for one in self._dimensions}
 
     def _with(self, values: Values) -> Variant:
         """The variant with other values.

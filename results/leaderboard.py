@@ -155,7 +155,9 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
         if row.missing:
             alike.setdefault(_missing_runs(row.missing), []).append(row.label)
     lines += [f"{', '.join(labels)}: {what}" for what, labels in alike.items()]
-    lines += tuned.lines([(row.method, row.tuned) for row in comparison.candidates])
+    lines += tuned.lines(
+        [(row.method if row.tuned else row.label, row.tuned) for row in comparison.candidates]
+    )
     lines += [line for row in comparison.rows if (line := _about_chosen(row))]
     return lines + [line for row in comparison.rows if (line := _about_code(row))]
 

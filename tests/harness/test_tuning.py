@@ -169,6 +169,13 @@ def planned(*words):
     return Tuning(config.read(["epochs=1", "device=cpu", *words])).planned()
 
 
+def test_every_candidate_of_a_trial_is_marked_as_one():
+    runs = planned("methods=none,ensemble-old-new", "tune=ensemble-old-new.share", "budget=2")
+
+    assert {run.method for run in runs if run.role == "candidate"} == {"none", "ensemble-old-new"}
+    assert all(run.trial for run in runs if run.role == "candidate")
+
+
 @pytest.mark.parametrize("search", ["tpe", "random", "grid"])
 def test_every_tuned_method_has_the_same_budget(search):
     runs = planned(
