@@ -234,6 +234,7 @@ class Units:
             indices=batch.indices,
             class_counts=self._feed.class_counts,
             teachers=cohort._teachers(images),
+            whole=batch.whole,
             epoch=0,
         )
         steps = [

@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(config.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compute = ComputeConfig(device=device, precision=config.precision)
-    recipe = replace(recipe_for("glyphs100", "resnet18", {}), epochs=config.epochs)
+    recipe = replace(recipe_for(DATASETS["glyphs100"], "resnet18", {}), epochs=config.epochs)
     feeds: dict[str, Feed] = {
         part: open_feed(
             ensure_beton(GLYPHS, part, betons=config.betons),

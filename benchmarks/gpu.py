@@ -179,7 +179,8 @@ class Training:
 
     def __init__(self, model: Model, pixels: int, batch: int, compute: ComputeConfig) -> None:
         network = models.build(model, 1000, 0)
-        self._student = Student(network, NoTreatment(), recipe_for("imagenet", "resnet18", {}), 500, compute)
+        recipe = recipe_for(DATASETS["imagenet"], "resnet18", {})
+        self._student = Student(network, NoTreatment(), recipe, 500, compute)
         self._normalise = Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), compute)
         generator = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (batch, pixels, pixels, 3), generator=generator, dtype=torch.uint8)

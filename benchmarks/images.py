@@ -46,7 +46,7 @@ def write_beton(
 ) -> Beton:
     """A beton of (mode, pixels, bytes), with a manifest that is not checked."""
     with path.open("wb") as file:
-        writer = BetonWriter(file, most=len(images), largest=max(len(data) for *_, data in images))
+        writer = BetonWriter(file, most=len(images))
         for (mode, pixels, data), label in zip(images, labels.tolist(), strict=True):
             height, width, _ = pixels.shape
             writer.add(StoredImage(mode=mode, height=height, width=width, data=data), label)

@@ -12,6 +12,7 @@ from common.jobs import Resources
 from common.paths import RecordsFolder
 from harness.plan import Job, Model, Setting, Split, Variant, expand, group
 from harness.recipes import recipe_for
+from loaders.datasets import DATASETS
 from slurm.reconcile import Task, reconcile
 from slurm.scheduler import Entry
 
@@ -31,8 +32,8 @@ def make_jobs(runs: int) -> tuple[Job, ...]:
         split=Split(classes=10, old_classes=5),
         old_model=model,
         model=model,
-        old_recipe=recipe_for("digits", "resnet8", {}),
-        recipe=recipe_for("digits", "resnet8", {}),
+        old_recipe=recipe_for(DATASETS["digits"], "resnet8", {}),
+        recipe=recipe_for(DATASETS["digits"], "resnet8", {}),
         precision="fp32",
         init="scratch",
         variants=variants,

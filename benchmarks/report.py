@@ -31,6 +31,8 @@ class Row:
     spread: float
     target: float | None = None
     met: bool | None = None
+    at_most: bool = False
+    """Whether the target is an upper bound."""
 
 
 def median_row(work: str, variant: str, values: list[float], unit: str, target: float | None = None) -> Row:
@@ -58,7 +60,7 @@ def print_rows(rows: Sequence[Row]) -> None:
         for name in ("unit", "target", "met"):
             table.add_column(name)
         for row in group:
-            target = "" if row.target is None else f">= {row.target:g}"
+            target = "" if row.target is None else f"{'<=' if row.at_most else '>='} {row.target:g}"
             met = {None: "", True: "yes", False: "no"}[row.met]
             figures = (_shown(row.value), _shown(row.spread))
             table.add_row(row.variant, *figures, row.unit, target, met)
@@ -72,13 +74,17 @@ def _shown(value: float) -> str:
 
 def describe_machine() -> dict[str, object]:
     packages = ("torch", "torchvision", "ffcv", "numba", "numpy", "scipy", "opencv-python", "pillow")
+    peers = ("simplejpeg", "litdata", "spdl", "webdataset")
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     model = models[0] if models else platform.processor()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"processor": model, "cores": cores(), "system": platform.system()},
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in (*packages, *peers)},
+        },
     }
 
 

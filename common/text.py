@@ -33,6 +33,12 @@ def encodable(text: str, encoding: str) -> str:
     return text
 
 
+def disk_space(size: int) -> str:
+    """A number of bytes for people, such as `12 MB` or `1,500 GB`."""
+    unit, name = (1e9, "GB") if size >= 1e10 else (1e6, "MB")
+    return f"{max(1, round(size / unit)):,} {name}"
+
+
 def say(text: object) -> None:
     """Print a line that may hold names from elsewhere on stdout, whatever its encoding."""
     print(encodable(printable(str(text)), sys.stdout.encoding or "utf-8"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,7 +11,7 @@ from typing import Any, get_type_hints
 
 from common import cli
 from common.text import nearest
-from harness import class_names, experiments, plugins
+from harness import class_names, experiments, old_model, plugins
 from harness.architectures import ARCHITECTURES, FURTHER_TORCHVISION
 from harness.dispatch.dispatcher import has_gpus
 from harness.plan import Model, Setting, Split, Variant
@@ -25,7 +24,16 @@ from harness.settings import (
     TrainingConfig,
     refuse_repeats,
 )
-from loaders.datasets import DATASETS, Contents, Dataset, Encoding, fingerprint, look_into
+from loaders.datasets import (
+    DATASETS,
+    Contents,
+    Dataset,
+    Encoding,
+    fingerprint,
+    look_into,
+    prepared,
+    usual_augmentation,
+)
 from methods import GROUPS, METHODS, Ensemble, PostHoc
 
 ALL_CLASSES = "all"
@@ -86,7 +94,7 @@ def read(argv: Sequence[str]) -> Sweep:
     methods = sorted({name for config in configs for name in chosen(config.methods)})
     changes = read_hyperparameters(hyper, methods)
     gpu = _have_gpus(configs[0])
-    images: dict[str, Images] = {}
+    by_identity: dict[str, Images] = {}
     looked_into: dict[tuple[Dataset, Path | None], Contents] = {}
 
     def find_images(dataset: Dataset, config: SweepConfig) -> tuple[str, Contents]:
@@ -95,7 +103,7 @@ def read(argv: Sequence[str]) -> Sweep:
             looked_into[dataset, data] = look_into(dataset, data, config.runtime.betons_folder)
         contents, stored = looked_into[dataset, data], encoding(config)
         identity = fingerprint(dataset, data, stored, contents)
-        images[identity] = Images(encoding=stored, contents=contents)
+        by_identity[identity] = Images(encoding=stored, contents=contents)
         return identity, contents
 
     settings = tuple(
@@ -107,7 +115,7 @@ def read(argv: Sequence[str]) -> Sweep:
         config=configs[0],
         settings=settings,
         gpu=gpu,
-        images=images,
+        images=by_identity,
         slurm={key.removeprefix("slurm."): value for key, value in slurm.items()},
         left_out={name: why for config in configs for name, why in unfit_methods(config).items()},
     )
@@ -232,15 +240,19 @@ def setting(
     Raises:
         ValueError: a combination that does not exist.
     """
-    dataset, training, loader = DATASETS[config.data.dataset], config.training, config.runtime.loader
+    dataset, training, loader = images(config), config.training, config.runtime.loader
     arch = training.arch or dataset.arch
     old_arch = training.old_arch or arch
     _require_fitting(dataset, arch, old_arch, loader, training.init)
+    given = old_model.given(config)
     unfit = unfit_methods(config)
     for method in config.methods:
         if method in unfit:
             raise ValueError(f"methods={method}: {unfit[method]}")
-    overrides = training.recipe
+    own_images = _changed_images(config)
+    if given is not None:
+        given = replace(given, **own_images)
+    overrides = training.recipe | own_images
     if draws(loader) != "counter":
         overrides["draws"] = draws(loader)
     variants = [
@@ -251,8 +263,8 @@ def setting(
     ]
     identity, contents = find_images(dataset, config)
     split = _split(config, dataset, contents, identity)
-    old_recipe = recipe_for(dataset.name, old_arch, overrides)
-    if dataset.classes and dataset.train_samples:
+    old_recipe = None if given else recipe_for(dataset, old_arch, overrides)
+    if old_recipe and dataset.classes and dataset.train_samples:
         of_old_classes = dataset.train_samples * split.old_classes / dataset.classes
         seen = round(of_old_classes * split.trained_share * split.old_data)
         if seen < old_recipe.batch_size:
@@ -263,15 +275,45 @@ def setting(
         dataset=dataset.name,
         data=identity,
         split=split,
-        old_model=_model(old_arch, dataset, config),
+        old_model=old_model.UNSEEN if config.runtime.old_predictions else _model(old_arch, dataset, config),
         model=_model(arch, dataset, config),
         old_recipe=old_recipe,
-        recipe=recipe_for(dataset.name, arch, overrides),
+        given=given,
+        recipe=recipe_for(dataset, arch, overrides),
         precision=_precision(training, gpu=gpu),
         init=training.init,
         variants=tuple(variants),
         seeds=config.seeds,
     )
+
+
+def images(config: SweepConfig) -> Dataset:
+    """The dataset, with the augmentation and the image size that were asked for.
+
+    Raises:
+        ValueError: a size that its images do not have.
+    """
+    asked = config.training.augmentation
+    augmentation = None if asked == "dataset" else asked
+    return prepared(DATASETS[config.data.dataset], augmentation, config.data.image_size)
+
+
+def _changed_images(config: SweepConfig) -> dict[str, Any]:
+    """What is different from the dataset's own: a word that asks for the usual changes no identity."""
+    data, training = config.data, config.training
+    own = DATASETS[data.dataset]
+    changes: dict[str, Any] = {}
+    if training.augmentation not in ("dataset", usual_augmentation(own, data.image_size)):
+        changes["augmentation"] = training.augmentation
+    if data.image_size not in (None, own.image_size):
+        changes["image_size"] = data.image_size
+    if data.statistics != "dataset":
+        changes["statistics"] = data.statistics
+    arch = training.arch or own.arch
+    if changes and ARCHITECTURES[arch].backbone:
+        name, value = next(iter(changes.items()))
+        raise ValueError(f"{name}={value}: {arch} learns from features of the images as they are")
+    return changes
 
 
 def unfit_methods(config: SweepConfig) -> dict[str, str]:
@@ -286,6 +328,8 @@ def unfit_methods(config: SweepConfig) -> dict[str, str]:
         method = METHODS[name].load()
         if method.same_model and training.old_arch not in (None, arch):
             unfit[name] = f"old and new model must be of one architecture, not {training.old_arch} and {arch}"
+        elif reason := old_model.unfit(method, config):
+            unfit[name] = reason
         elif method.starts_from_old and training.init != "old":
             unfit[name] = "candidates must start from the old model: add init=old"
     return unfit
@@ -298,8 +342,7 @@ def encoding(config: SweepConfig) -> Encoding:
         ValueError: a way that the dataset does not allow.
     """
     data = config.data
-    return DATASETS[data.dataset].encoding(
-        config.training.arch,
+    return images(config).encoding(
         write_mode=data.write_mode,
         max_resolution=data.max_resolution,
         jpeg_quality=data.jpeg_quality,
@@ -378,7 +421,7 @@ def _hyperparameter_text(method: str) -> str:
 
 def _recipe_text(dataset: str) -> str:
     arch = DATASETS[dataset].arch
-    recipe: Recipe = recipe_for(dataset, arch, {})
+    recipe: Recipe = recipe_for(DATASETS[dataset], arch, {})
     return f"{arch}, {recipe.epochs} epochs of batch {recipe.batch_size} at lr {recipe.lr:g}"
 
 
@@ -446,11 +489,12 @@ def _model(arch: str, dataset: Dataset, config: SweepConfig) -> Model:
     embedding = training.embedding
     if embedding is None:
         embedding = next((w for start, w in dataset.embedding.items() if arch.startswith(start)), None)
+    embedding = embedding or None  # 0 is for none
     if file and not architecture.backbone:
         raise ValueError(f"weights={file}: {arch} is trained from scratch")
-    weights = None
-    if architecture.backbone:
-        weights = _digest(file) if file else architecture.backbone.weights
+    weights = architecture.backbone.weights if architecture.backbone else None
+    if file:
+        weights = f"sha256-{old_model.file_digest('weights', file)}"
     return Model(arch=arch, stem=training.stem or architecture.stems[0], embedding=embedding, weights=weights)
 
 
@@ -463,14 +507,6 @@ def _precision(training: TrainingConfig, *, gpu: bool) -> Precision:
     if training.precision == "auto":
         return "bf16" if gpu else "fp32"
     return training.precision
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return f"sha256-{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except OSError as error:
-        raise ValueError(f"weights={path}: {error.strerror}") from error
 
 
 def _split(config: SweepConfig, dataset: Dataset, contents: Contents, identity: str) -> Split:

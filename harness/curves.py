@@ -45,8 +45,9 @@ class Curves:
         for member in self._members:
             if not member.student.trains:
                 continue
-            entry = member.student.history[-1]
-            if self._every is not None and (done % self._every == 0 or done == member.run.recipe.epochs):
+            entry, recipe = member.student.history[-1], member.run.recipe
+            assert recipe is not None
+            if self._every is not None and (done % self._every == 0 or done == recipe.epochs):
                 found = self._evaluate(member)
                 part = "validation" if member.run.split.validation else "test"
                 entry |= {f"{part}/{name}": found[name] for name in SHOWN if name in found}

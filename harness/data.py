@@ -18,17 +18,19 @@ from harness.compute import ComputeConfig
 from harness.distributed import ALONE, World
 from harness.engine import Normalise
 from harness.plan import Run
-from harness.recipes import draws
+from harness.recipes import draws, images_of
 from harness.settings import Runtime
 from loaders.batches import Feed
 from loaders.betons import Beton, ensure_beton
-from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, Loader, Part, fingerprint
+from loaders.datasets import PART_FOLDERS, Dataset, Encoding, Loader, Part, fingerprint
 from loaders.feeds import open_feed
 from loaders.layout import read_index
 from loaders.resident import FeatureFeed
 from loaders.selection import class_ranks, held_out, samples_below, select, to_train_on
 
 EVALUATION_BATCH = 256
+MEASURED = 10_000  # training images, at most, on which statistics=auto is measured
+Channels = tuple[float, float, float]
 THUMBNAIL = 96  # pixels of the longer side of images kept for a report
 
 
@@ -36,8 +38,11 @@ THUMBNAIL = 96  # pixels of the longer side of images kept for a report
 class Data:
     """The feeds of one stream, and what belongs to them."""
 
-    train: Feed
+    train: Feed | None
+    """None for a model that was not trained here."""
     test: Feed
+    test_targets: NDArray[np.int64]
+    """[N] position in the class order of every test sample's class; -1 for a class that takes no part."""
     normalise: Callable[[Tensor], Tensor]
     """From what the feeds yield to what networks take."""
     class_names: tuple[str, ...]
@@ -90,20 +95,19 @@ def open_data(
     Raises:
         ValueError: the data is not there, or not as it was when the run was planned.
     """
-    dataset = DATASETS[run.dataset]
+    dataset = images_of(run.dataset, run.seen)
     _require_unchanged(run, dataset, runtime, encoding, world)
     report = _reporter(progress, check)
     betons = {part: _beton(run, part, dataset, runtime, encoding, report) for part in PART_FOLDERS}
     progress.say(state="starting", message="")  # no longer building
     names = betons["test"].manifest.classes
     ranks = class_ranks(len(names), run.split.class_order)
-    pretrained = ARCHITECTURES[run.model.arch].backbone is not None
-    workers = runtime.workers or cpus
-    assert pretrained or run.recipe.draws == draws(runtime.loader), "planned with another loader"
+    pretrained = run.model.is_known and ARCHITECTURES[run.model.arch].backbone is not None
+    workers, recipe = runtime.workers or cpus, run.recipe
+    assert pretrained or not recipe or recipe.draws == draws(runtime.loader), "planned with another loader"
 
-    def feed(part: Part, subset: NDArray[np.int64], *, train: bool, kind: Loader) -> Feed:
+    def feed(part: Part, subset: NDArray[np.int64], batch_size: int, *, train: bool, kind: Loader) -> Feed:
         beton, shard = betons[part], (world.rank, world.size)
-        batch_size = run.recipe.batch_size if train else EVALUATION_BATCH
         if not train:
             subset = world.share(subset)
         if pretrained:
@@ -131,6 +135,26 @@ def open_data(
             shard=shard,
         )
 
+    def statistics() -> tuple[Channels, Channels]:
+        if run.seen.statistics is None:
+            return dataset.mean, dataset.std
+        # Of all classes, old or new: the same for all models of a setting.
+        held = held_out(labels["train"], split.classes, split.validation)
+        some = np.setdiff1d(samples_below(labels["train"], split.classes), held)
+        some = some[:: -(-len(some) // MEASURED)]
+        return channel_statistics(
+            open_feed(
+                betons["train"],
+                dataset,
+                train=False,
+                batch_size=EVALUATION_BATCH,
+                subset=some,
+                ranks=ranks,
+                workers=workers,
+                kind="stream",
+            )
+        )
+
     labels = {part: ranks[read_index(beton.path).labels] for part, beton in betons.items()}
     split, classes = run.split, run.trained_classes
     share = split.train_data * (split.old_data if run.role == "old" else 1.0)
@@ -141,17 +165,49 @@ def open_data(
         raise ValueError(f"validation={split.validation:g}: no class has two training images")
     order = np.argsort(ranks)[: run.split.classes]
     return Data(
-        train=feed("train", trained, train=True, kind=runtime.loader),
-        test=feed("test", samples_below(labels["test"], classes), train=False, kind=runtime.loader),
+        train=feed("train", trained, recipe.batch_size, train=True, kind=runtime.loader) if recipe else None,
+        test=feed(
+            "test",
+            samples_below(labels["test"], classes),
+            EVALUATION_BATCH,
+            train=False,
+            kind=runtime.loader,
+        ),
+        test_targets=labels["test"],
         # Read once: a second copy of all training images on the device would not pay.
-        validation=feed("train", held, train=False, kind="torch" if runtime.loader == "torch" else "stream")
+        validation=feed(
+            "train",
+            held,
+            EVALUATION_BATCH,
+            train=False,
+            kind="torch" if runtime.loader == "torch" else "stream",
+        )
         if len(held)
         else None,
-        normalise=torch.nn.Identity() if pretrained else Normalise(dataset.mean, dataset.std, compute),
+        normalise=torch.nn.Identity() if pretrained else Normalise(*statistics(), compute),
         class_names=tuple(names[c] for c in order),
         dataset=dataset,
         test_beton=betons["test"],
     )
+
+
+def channel_statistics(feed: Feed) -> tuple[Channels, Channels]:
+    """Mean and deviation of a feed's pixels in [0, 1], for each channel; the same however it is read."""
+    count, totals, squares = 0, torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+    with feed.epoch(0, 0) as batches:
+        for batch in batches:
+            pixels = batch.images.reshape(-1, 3).long()
+            count += len(pixels)
+            totals += pixels.sum(0)
+            squares += (pixels * pixels).sum(0)
+    means = [total / count / 255 for total in totals.tolist()]
+    variances = [
+        square / count / 255**2 - mean**2 for square, mean in zip(squares.tolist(), means, strict=True)
+    ]
+    red, green, blue = (
+        max(variance, 0) ** 0.5 or 1.0 for variance in variances
+    )  # 1 for images of one colour
+    return (means[0], means[1], means[2]), (red, green, blue)
 
 
 def _require_unchanged(

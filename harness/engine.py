@@ -144,6 +144,8 @@ class SharedBatch:
     class_counts: Tensor
     """Training images by class [C]."""
     teachers: TeacherAnswers
+    whole: int
+    """How many samples the batch has in all processes that share it."""
     epoch: int = 0
 
 
@@ -155,6 +157,7 @@ def plain_batch(images: Tensor, targets: Tensor) -> SharedBatch:
         indices=torch.arange(len(targets), device=targets.device),
         class_counts=targets.new_empty(0),  # counting would make a GPU wait
         teachers=TeacherAnswers(),
+        whole=len(targets),
     )
 
 
@@ -261,7 +264,10 @@ class Student:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
+        loss = losses["loss"]
+        if self._world.size > 1:  # gradients are averaged over processes, which may have unequal parts
+            loss = loss * (self._world.size * len(logits) / batch.whole)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)
         self._scaler.update()
 
@@ -275,13 +281,12 @@ class Student:
         if answer is not None and not answer.read():
             self.diverged_at = int(self._world.least(self._good_steps))
 
-    def end_epoch(self, steps: int, samples: int) -> None:
-        """Turn the sums of the epoch into an entry of the history; `samples` are this process's."""
+    def end_epoch(self, samples: int) -> None:
+        """Turn the sums of the epoch into an entry of the history; `samples` are those of all processes."""
         assert self._sums is not None
         *losses, right = self._world.sum(self._sums).tolist()
-        shares = self._world.size  # a loss is the mean over equal shares, of which each is a mean
-        entry = {name: total / (shares * steps) for name, total in zip(self._names, losses, strict=True)}
-        accuracy = right / (shares * samples)
+        entry = {name: total / samples for name, total in zip(self._names, losses, strict=True)}
+        accuracy = right / samples
         lr = self._optimizer.param_groups[0]["lr"]
         self.history.append({"epoch": len(self.history), **entry, "train_accuracy": accuracy, "lr": lr})
         self._sums = None
@@ -335,6 +340,7 @@ class Student:
         with torch.no_grad():
             right = (logits.argmax(dim=1) == targets).sum()
             row = torch.stack([*losses.values(), right]).double()
+            row[:-1] *= len(targets)  # a loss is a mean over samples
             if self._sums is None:
                 self._names, self._sums = tuple(losses), torch.zeros_like(row)
             assert tuple(losses) == self._names, "a method's terms may change between epochs only"
@@ -361,6 +367,8 @@ class Cohort:
         """`rank` is this process's among several, each of which has its own part of every batch."""
         self.students = students
         self.position = position
+        self.images = 0
+        """How many images it has trained on, in all processes together, since it was made."""
         self._teachers = teachers
         self._feed = feed
         self._key = key
@@ -392,6 +400,7 @@ class Cohort:
                         indices=batch.indices,
                         class_counts=counts,
                         teachers=self._teachers(images),
+                        whole=batch.whole,
                         epoch=epoch,
                     )
                     done = self.position.batch
@@ -404,16 +413,17 @@ class Cohort:
                         self.look()
                     elif done % CUDA_LOOK_STEPS == 0:
                         self.look(wait=False)
-                    self.position = self._after_batch(epoch, done + 1, len(images))
+                    self.images += batch.whole
+                    self.position = self._after_batch(epoch, done + 1)
                     yield self.position
                     if not self.training:
                         return
 
-    def _after_batch(self, epoch: int, done: int, batch_size: int) -> Position:
+    def _after_batch(self, epoch: int, done: int) -> Position:
         if done < self._feed.batches:
             return Position(epoch=epoch, batch=done)
         for student in self.training:
-            student.end_epoch(done, done * batch_size)
+            student.end_epoch(self._feed.samples)
         return Position(epoch=epoch + 1)
 
 

@@ -54,7 +54,7 @@ def evaluate(
     files = {"predictions.npz": predictions.to_bytes(), "weights.pt": _bytes(weights_to_keep(network))}
     if data.validation is not None:
         files["validation.npz"] = _predictions(network, data.validation, data, compute, world).to_bytes()
-    if run.model.embedding == 2 and run.is_trained:
+    if run.model.embedding == 2 and (run.is_trained or run.given):
         files["embeddings.npz"] = _embeddings(run, network, data, compute, predictions, world).to_bytes()
     found = _metrics(run, predictions, old)
     if old is None:

@@ -19,7 +19,7 @@ from common.files import locked
 from common.paths import JobFolder, RecordsFolder
 from common.progress import ProgressWriter
 from common.signals import JOB, Stopped, StopSignals
-from harness import checkpoint, jobfile, models
+from harness import checkpoint, jobfile, models, old_model_file
 from harness.compute import ComputeConfig, set_up
 from harness.curves import Curves
 from harness.data import Data, open_data
@@ -30,7 +30,7 @@ from harness.made import Maker
 from harness.method_errors import MethodFailed
 from harness.parents import Parents, make_method
 from harness.plan import Job, Model, Run
-from harness.publisher import Publisher
+from harness.publisher import Publisher, Recorder
 from harness.settings import Runtime
 from harness.trainer import Member, Trainer, resume
 from loaders.datasets import Encoding
@@ -147,17 +147,33 @@ class _JobRunner:
             ParentMissing: a run was left out because a parent has no record; all others have theirs.
             RunsFailed: a method raised an error; all runs of other methods have their records.
         """
-        trained = all(run.is_trained for run in self._runs)  # a job's runs are all of one kind
-        if self._runs and not (self._train(stop) if trained else self._make(stop)):
+        if self._runs and not self._do(stop):
             return False
         if self._orphans:
             raise self._orphans[0]
         return True
 
+    def _do(self, stop: StopSignals) -> bool:
+        first = self._runs[0]  # a job's runs are all of one kind
+        if first.given:
+            return self._take_over(first, stop)
+        return self._train(stop) if first.is_trained else self._make(stop)
+
+    def _take_over(self, run: Run, stop: StopSignals) -> bool:
+        """Test the old model that was given in a file."""
+        compute = set_up(self._runtime, run.precision)
+        data = self._open_data(run, compute, stop)
+        self._progress.say(state="evaluating", message="")
+        recorder = Recorder(data, compute, self._parents, self._world)
+        old_model_file.publish(run, self._runtime, data, compute, recorder, self._attempts.get(run.id))
+        return True
+
     def _train(self, stop: StopSignals) -> bool:
         first, world = self._runs[0], self._world
+        assert first.recipe is not None
         compute = set_up(self._runtime, first.precision)
         data = self._open_data(first, compute, stop)
+        assert data.train is not None
         members = [self._member(run, compute) for run in self._runs]
         teachers = self._teachers([member.student.method for member in members], compute)
         start = resume(members, world)
@@ -228,6 +244,7 @@ class _JobRunner:
         network = self._parents.start(run)
         method = make_method(run)
         assert isinstance(method, Loss)
+        assert run.recipe is not None
         if self._world.size > 1 and not method.divisible:
             raise ValueError(f"{run.label}: its loss cannot be divided among processes: train it on one GPU")
         classifier = models.classifier_path(network, run.model) if method.reads_features else None

@@ -16,6 +16,9 @@ from common.registry import load_object
 from harness.architectures import ARCHITECTURES, Architecture
 from harness.plan import Model
 
+WRAPPED = "network."
+"""What the names of weights begin with in a network that resizes its images first."""
+
 
 def build(model: Model, classes: int, seed: int) -> nn.Module:
     """A freshly initialised network with `classes` logits; the weights are a function of `seed` alone.
@@ -39,19 +42,23 @@ def build(model: Model, classes: int, seed: int) -> nn.Module:
     return Resized(network, architecture.size) if _is_resized(architecture) else network
 
 
+def last_layer_path(network: nn.Module, model: Model) -> str:
+    """Path of the layer of a network made by `build` that gives the logits: linear, or a 1x1 convolution."""
+    architecture = ARCHITECTURES[model.arch]
+    path = _head_path(architecture)
+    if _is_resized(architecture):
+        path = f"{WRAPPED}{path}"
+    head = network.get_submodule(path)
+    return f"{path}.{len(head) - 1}" if isinstance(head, nn.Sequential) else path
+
+
 def classifier_path(network: nn.Module, model: Model) -> str:
     """Path of the last linear layer of a network made by `build`.
 
     Raises:
         ValueError: its classifier is a convolution.
     """
-    architecture = ARCHITECTURES[model.arch]
-    path = _head_path(architecture)
-    if _is_resized(architecture):
-        path = f"network.{path}"
-    head = network.get_submodule(path)
-    if isinstance(head, nn.Sequential):
-        path = f"{path}.{len(head) - 1}"
+    path = last_layer_path(network, model)
     if not isinstance(network.get_submodule(path), nn.Linear):
         raise ValueError(f"arch={model.arch}: its classifier is not a linear layer, so it has no features")
     return path

@@ -19,8 +19,9 @@ import msgspec
 from common.identity import content_hash, run_label
 from common.jobs import JobRef, Resources, RunRef
 from harness.architectures import ARCHITECTURES
-from harness.recipes import Recipe
+from harness.recipes import Recipe, SeenAs, Statistics
 from harness.settings import Precision
+from loaders.datasets import AugmentationName
 from methods import METHODS, Loss
 from methods.source import code_digest
 
@@ -31,6 +32,8 @@ Scalar = float | int | bool | str
 
 PLAIN = "none"
 """No Treatment, from whose candidate post-hoc methods and ensembles are made."""
+UNKNOWN = "unknown"
+"""Architecture and stem of an old model of which there are predictions alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,8 @@ class Model:
     weights: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.is_known:
+            return
         stems = ARCHITECTURES.find(self.arch).stems
         if self.stem not in stems:
             raise ValueError(f"stem={self.stem}: {self.arch} has {', '.join(stems)}")
@@ -95,8 +100,15 @@ class Model:
             raise ValueError(f"embedding={self.embedding}: must be 1 or more")
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is a network; not of an old model of which there are predictions alone."""
+        return self.arch != UNKNOWN
+
+    @property
     def label(self) -> str:
         """`resnet18`, or with what differs from the protocol: `resnet18-cifar-e2`."""
+        if not self.is_known:
+            return self.arch
         stem = "" if self.stem == ARCHITECTURES[self.arch].stems[0] else f"-{self.stem}"
         return f"{self.arch}{stem}" + (f"-e{self.embedding}" if self.embedding else "")
 
@@ -107,8 +119,27 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Given:
+    """The file of an old model that was not trained here."""
+
+    kind: Literal["weights", "predictions"]
+    sha256: str
+    """Of the file's content."""
+    augmentation: AugmentationName | None = None
+    image_size: int | None = None
+    statistics: Statistics | None = None
+    """How it sees images, as in a Recipe."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.sha256[:12]}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """One model's training: all that decides its weights, and nothing else."""
+    """One model's training: all that decides its weights, and nothing else.
+
+    An old model that was not trained here is a run, too: one for all seeds, whose own is 0.
+    """
 
     role: Role
     index: int = 0
@@ -119,7 +150,10 @@ class Run:
     """Fingerprint of the images and labels."""
     split: Split
     model: Model
-    recipe: Recipe
+    recipe: Recipe | None
+    """None for an old model that was not trained here."""
+    given: Given | None = None
+    """What such an old model was read from."""
     precision: Precision = "fp32"
     init: Init = "scratch"
     """Where a candidate's weights start: freshly drawn, or at the old model's."""
@@ -136,21 +170,25 @@ class Run:
         content = asdict(self)
         del content["shown"]
         # Left out where they are as they always were, so that runs from before they were words are found.
-        for name, usual in {"precision": "fp32", "init": "scratch"}.items():
+        for name, usual in {"precision": "fp32", "init": "scratch", "given": None}.items():
             if content[name] == usual:
                 del content[name]
         for name, all_data in {"validation": 0.0, "train_data": 1.0, "new_data": 1.0}.items():
             if content["split"][name] == all_data:
                 del content["split"][name]
+        if self.given:
+            content["given"] = {name: value for name, value in content["given"].items() if value is not None}
+        content["recipe"] = content["recipe"] or {}
         content["hyperparameters"] = dict(self.hyperparameters)
         content["parents"] = list(self.parents)
+        content["recipe"] = {name: value for name, value in content["recipe"].items() if value is not None}
         return content
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Run:
         """The inverse of `content`; further keys are ignored."""
         pairs = {"hyperparameters": sorted(content["hyperparameters"].items())}
-        return msgspec.convert({**content, **pairs}, cls)
+        return msgspec.convert({**content, **pairs, "recipe": content["recipe"] or None}, cls)
 
     def document(self) -> dict[str, Any]:
         """`content` with the id and the label: what a record holds."""
@@ -168,7 +206,7 @@ class Run:
 
         Empty for a method that this process does not know, or whose source is not installed.
         """
-        if self.method not in METHODS:
+        if self.given or self.method not in METHODS:
             return ""
         try:
             return code_digest(METHODS[self.method].load())
@@ -198,8 +236,17 @@ class Run:
         return int.from_bytes(digest[:8], "little")
 
     @property
+    def seen(self) -> SeenAs:
+        """How it sees images."""
+        seen = self.recipe or self.given
+        assert seen is not None, "a model is trained here, or given"
+        return seen
+
+    @property
     def is_trained(self) -> bool:
-        """Whether its weights come from training; others are made from models that are trained."""
+        """Whether it is trained here; others are made from models that are, or were given."""
+        if self.given:
+            return False
         return self.method not in METHODS or issubclass(METHODS[self.method].load(), Loss)
 
     @property
@@ -211,7 +258,8 @@ class Run:
     def stream(self) -> tuple[Any, ...]:
         """Runs with equal streams see the same batches and the same old model, and may train in lockstep."""
         who = (self.role, self.index, self.seed, self.is_trained, *self.parents[:1])
-        return (*who, self.dataset, self.data, self.split, self.model, self.recipe, self.precision)
+        what = (self.dataset, self.data, self.split, self.model, self.recipe, self.given)
+        return (*who, *what, self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +286,10 @@ class Setting:
     split: Split
     old_model: Model
     model: Model
-    old_recipe: Recipe
+    old_recipe: Recipe | None
+    """None for an old model that is given."""
+    given: Given | None = None
+    """The file of an old model that is not trained here."""
     recipe: Recipe
     precision: Precision
     init: Init
@@ -274,6 +325,8 @@ def _expand(setting: Setting) -> Iterable[Run]:
         )
         seen = replace(split, new_data=1.0)  # the old model sees no new class
         old = replace(new, role="old", split=seen, model=setting.old_model, recipe=setting.old_recipe)
+        if setting.given:
+            old = _given(old, setting.given)
         count = max((variant.references for variant in setting.variants), default=0)
         references = [replace(new, role="reference", index=i, split=whole) for i in range(count)]
         new = replace(new, init=setting.init)
@@ -302,6 +355,13 @@ def _expand(setting: Setting) -> Iterable[Run]:
             candidate = replace(candidate, parents=tuple(parent.id for parent in parents))
             runs |= {run.id: run for run in (*parents, candidate)}
     return runs.values()
+
+
+def _given(old: Run, given: Given) -> Run:
+    """The run of an old model that is read from a file: what it was trained on is unknown."""
+    split = replace(old.split, old_data=1.0, train_data=1.0)
+    precision = old.precision if given.kind == "weights" else "fp32"
+    return replace(old, seed=0, split=split, given=given, precision=precision)
 
 
 def _of_method(run: Run) -> tuple[Any, ...]:
@@ -346,7 +406,8 @@ class Job:
         """Short name for people: `old s0`, `reference 3 s1`, `8 candidates s2`, `old s0, epochs=5`."""
         first = self.runs[0]
         what = first.label if len(self.runs) == 1 else f"{len(self.runs)} candidates"
-        return f"{what} s{first.seed}" + (f", {self.distinction}" if self.distinction else "")
+        name = "given old model" if first.given else f"{what} s{first.seed}"
+        return name + (f", {self.distinction}" if self.distinction else "")
 
     @property
     def ref(self) -> JobRef:
@@ -428,9 +489,12 @@ def told_apart(jobs: Sequence[Job]) -> tuple[Job, ...]:
 def _settings_of(run: Run, known: Mapping[str, Run]) -> dict[str, Any]:
     """What a run was asked for, by the names of the command line; of a candidate its old model's too."""
     old = known.get(run.parents[0]) if run.parents else None
-    of_old = {} if old is None else {**asdict(old.split), "old_arch": old.model.label}
+    of_old: dict[str, Any] = {} if old is None else {"old_arch": old.model.label}
+    if old is not None and old.recipe:  # it was trained here
+        of_old |= asdict(old.split)
     model = {"arch": run.model.label, "weights": run.model.weights}
-    recipe = {name: value for name, value in asdict(run.recipe).items() if name != "version"}
+    recipe = asdict(run.recipe) if run.recipe else {}
+    recipe.pop("version", None)
     rest = {"precision": run.precision, "images": run.data}
     return {"dataset": run.dataset, **model, **asdict(run.split), **of_old, **recipe, **rest}
 

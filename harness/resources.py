@@ -21,12 +21,14 @@ COHORT_GPU_GB = 60.0
 def estimate(runs: Sequence[Run], *, image_size: int, train_samples: int, gpu: bool) -> Resources:
     """Cores, memory and minutes for Runs that train in lockstep."""
     first = runs[0]
+    if not first.model.is_known:
+        return Resources(cpus=8 if gpu else 1, gpus=1 if gpu else 0, memory_gb=2, minutes=START_MINUTES)
     architecture = ARCHITECTURES[first.model.arch]
     forward = 2 * gmacs(first.model, image_size)
     teachers = max((len(run.parents) for run in runs), default=0)
-    passes = (3 * len(runs) + teachers) * first.recipe.epochs
-    if architecture.backbone is not None or not first.is_trained:  # it sees every image once
-        passes = 1
+    passes = 1  # a frozen backbone, or what is not trained, sees every image once
+    if architecture.backbone is None and first.is_trained and first.recipe:
+        passes = (3 * len(runs) + teachers) * first.recipe.epochs
     minutes = forward * passes * train_samples / (GPU_GFLOPS if gpu else CPU_GFLOPS) / 60
     weights_gb = architecture.megabytes / 1000
     return Resources(
@@ -87,6 +89,8 @@ def shares_alone(costs: Sequence[StepCost]) -> list[float]:
 
 def cohort_size(run: Run, *, image_size: int, gpu: bool) -> int:
     """How many candidates like `run` fit together: by GPU memory, and at most sixteen."""
+    if not run.recipe:
+        return 1
     if not gpu:
         return 16
     architecture = ARCHITECTURES[run.model.arch]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from common.paths import RecordsFolder
 from harness.tracking import Kind
-from loaders.datasets import Loader, WriteMode
+from loaders.datasets import AugmentationName, Loader, Schedule, WriteMode
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -42,13 +42,20 @@ class DataConfig:
     """Fraction of the new classes' training images that there are for the update: below 1, their prior in
     training is lower than in the test set."""
     write_mode: WriteMode | None = None
-    """How photographs are stored: as pixels, as JPEGs, or a share of them (default: the architecture's)."""
+    """How photographs are stored: as they are (the default), as pixels, as new JPEGs, or a share of them as
+    new JPEGs."""
     max_resolution: int | None = None
     """Bound on a stored photograph's longer side in pixels; 0 keeps the size."""
     jpeg_quality: int | None = None
     """Quality of the JPEGs, 1 to 100."""
     jpeg_share: float | None = None
     """Share of JPEGs where write_mode is proportion."""
+    image_size: int | None = None
+    """Side in pixels of what networks see (default: the dataset's). dataset=folder with 64 or less is a
+    folder of small images of that size, stored raw."""
+    statistics: Literal["dataset", "auto"] = "dataset"
+    """Channel means and deviations that images are normalised with: the dataset's (a folder has ImageNet's),
+    or measured on the training images."""
 
     def __post_init__(self) -> None:
         if self.chain and not (len(self.chain) > 1 and list(self.chain) == sorted(set(self.chain))):
@@ -79,7 +86,8 @@ class TrainingConfig:
     stem: str | None = None
     """First layers: `imagenet` (7x7, stride 2, max-pool; the protocol) or `cifar` (3x3)."""
     embedding: int | None = None
-    """Width of a linear layer before the classifier (default: none; 128 for residual nets on imagenet)."""
+    """Width of a linear layer before the classifier, 0 for none (default: none; 128 for residual nets on
+    imagenet)."""
     epochs: int | None = None
     """Passes over the training images (default: the dataset's; digits 30, CIFAR 100, ImageNet 90)."""
     batch_size: int | None = None
@@ -88,8 +96,16 @@ class TrainingConfig:
     """Learning rate at the start (default: the dataset's, 0.1 for residual nets)."""
     weight_decay: float | None = None
     """L2 penalty on every weight (default: the dataset's)."""
+    momentum: float | None = None
+    """Of SGD (default: 0.9)."""
+    schedule: Schedule | None = None
+    """How the learning rate falls over a run's epochs: cosine, set once an epoch; cosine-step, set at every
+    step; step, a tenth after each third (default: cosine; step for ImageNet and folders)."""
     init: Literal["scratch", "old"] = "scratch"
     """Where candidates start: at fresh weights (the protocol), or at the old model's (fine-tuning)."""
+    augmentation: Literal["dataset", AugmentationName] = "dataset"
+    """Of training images: a shift over a black border, a random box that is scaled, or none (default: the
+    dataset's); flips go with either where the dataset has them."""
     precision: Literal["auto", Precision] = "auto"
     """Of forward and backward passes (losses are fp32); auto is bf16 where jobs get a GPU, else fp32.
     Models of different precision are different runs, in tables of their own."""
@@ -102,6 +118,8 @@ class TrainingConfig:
             "batch_size": self.batch_size,
             "lr": self.lr,
             "weight_decay": self.weight_decay,
+            "momentum": self.momentum,
+            "schedule": self.schedule,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -120,6 +138,12 @@ class Runtime:
     """Folder of the images in FFCV's format, made when missing (default: betons/ among the records)."""
     weights: Path | None = None
     """File with the weights of a pretrained backbone (default: torchvision's, which it downloads)."""
+    old_weights: Path | None = None
+    """File with the weights of your own old model, which is then not trained: a state dict of old_arch,
+    written by torch.save or as safetensors, with a logit for each old class."""
+    old_predictions: Path | None = None
+    """File with your own old model's predictions on the test images, where there is nothing more of it:
+    for methods that do not read the old model in training."""
     plugins: tuple[str, ...] = ()
     """Your own modules that add methods, datasets or architectures (docs/plugins.md)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -164,6 +188,8 @@ class Runtime:
             betons=self.betons_folder.absolute(),
             data=self.data and self.data.absolute(),
             weights=self.weights and self.weights.absolute(),
+            old_weights=self.old_weights and self.old_weights.absolute(),
+            old_predictions=self.old_predictions and self.old_predictions.absolute(),
         )
 
 

@@ -19,16 +19,17 @@ from common.extras import require_train
 from common.jobs import Resources
 from common.jobtable import duration
 from common.paths import RecordsFolder
-from common.text import printable
+from common.text import disk_space, printable
 from harness import config, jobfile, resources, tracking
 from harness.architectures import ARCHITECTURES
 from harness.config import Sweep
 from harness.dispatch.dispatcher import dispatch
 from harness.experiments import find
 from harness.plan import Job, Role, Run, Setting, expand, group, told_apart
+from harness.recipes import images_of
 from harness.settings import Runtime, SweepConfig
 from harness.stale import find_stale, withdraw
-from loaders.datasets import DATASETS, PART_FOLDERS, require_files
+from loaders.datasets import DATASETS, PART_FOLDERS, beton_bytes, require_files
 from results.comparisons import comparisons
 from results.held_out import open_store
 from results.leaderboard import tables
@@ -71,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
         tracking.require(runtime.track)
         _require_data(sweep.settings, runtime)
         _require_writable(runtime.runs)
+        _require_old_model(jobs, runtime)
         withdraw([run for run in runs if run.id in records.keys() - done], store)
         for job in jobs:
             jobfile.write(job, runtime, sweep.images[job.runs[0].data].encoding)
@@ -119,13 +121,13 @@ def make_jobs(runs: Sequence[Run], sweep: Sweep) -> tuple[Job, ...]:
     def cohort(run: Run) -> int:
         if asked.cohort != "auto":
             return int(asked.cohort)
-        return resources.cohort_size(run, image_size=DATASETS[run.dataset].image_size, gpu=gpu)
+        return resources.cohort_size(run, image_size=images_of(run.dataset, run.seen).image_size, gpu=gpu)
 
     def needs(members: Sequence[Run]) -> Resources:
         first = members[0]
         return resources.estimate(
             members,
-            image_size=DATASETS[first.dataset].image_size,
+            image_size=images_of(first.dataset, first.seen).image_size,
             train_samples=round(sweep.images[first.data].contents.train_samples * first.split.trained_share),
             gpu=gpu,
         )
@@ -174,12 +176,14 @@ def describe(sweep: Sweep, runs: Sequence[Run], jobs: Sequence[Job], store: Stor
         if not _is_built(setting, runtime):
             try:
                 _require_data([setting], runtime)
-                lines.append(f"images: {setting.dataset} will be converted into {runtime.betons_folder}")
+                into = f"{setting.dataset} will be converted into {runtime.betons_folder}"
+                lines.append(f"images: {into}{_disk_space(sweep, setting)}")
             except ValueError as error:
                 lines.append(f"missing data: {error}")
     if jobs:
         seconds = 60 * sum(resources.training_minutes(job.resources) for job in jobs)
-        megabytes = sum(ARCHITECTURES[run.model.arch].megabytes for job in jobs for run in job.runs)
+        networks = [run.model for job in jobs for run in job.runs if run.model.is_known]
+        megabytes = sum(ARCHITECTURES[network.arch].megabytes for network in networks)
         device = "GPU" if sweep.gpu else "CPU core"
         needed = duration(seconds) if seconds else "under a minute"
         lines.append(
@@ -187,6 +191,13 @@ def describe(sweep: Sweep, runs: Sequence[Run], jobs: Sequence[Job], store: Stor
             "and up to four times that for checkpoints meanwhile"
         )
     return lines
+
+
+def _disk_space(sweep: Sweep, setting: Setting) -> str:
+    """What a plan says about the size of images that are not converted yet."""
+    runtime, images = sweep.config.runtime, sweep.images[setting.data]
+    needed = beton_bytes(DATASETS[setting.dataset], runtime.data, images.encoding, images.contents)
+    return "" if needed is None else f", about {disk_space(needed)}"
 
 
 def _about_stale(finished: Sequence[Job], stale: Mapping[str, str]) -> list[str]:
@@ -223,6 +234,20 @@ def _require_data(settings: Sequence[Setting], runtime: Runtime) -> None:
                 f"{setting.dataset} needs data=FOLDER with its files: {dataset.summary}; "
                 f"or betons in {folder}, which python -m loaders.build makes"
             )
+
+
+def _require_old_model(jobs: Sequence[Job], runtime: Runtime) -> None:
+    """Read the file of an old model that is not trained here, before anything is started.
+
+    Raises:
+        ValueError: it is not what it should be, in one line.
+    """
+    given = [run for job in jobs for run in job.runs if run.given]
+    if given:
+        from harness import old_model_file  # loads torch, which a plan does without
+
+        for run in given:
+            old_model_file.check(run, runtime)
 
 
 def _is_built(setting: Setting, runtime: Runtime) -> bool:

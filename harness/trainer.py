@@ -100,7 +100,9 @@ class Trainer:
         self._progress = progress
         self._world = world
         self._after_epoch = after_epoch
-        self._recipe = members[0].run.recipe
+        recipe = members[0].run.recipe
+        assert recipe is not None
+        self._recipe = recipe
         self._trained_s = 0.0
         self._images = 0
         self._out: set[str] = set()
@@ -124,7 +126,7 @@ class Trainer:
             for position in self._cohort.train():
                 now = time.monotonic()
                 self._trained_s = now - began
-                self._images += self._recipe.batch_size
+                self._images = self._cohort.images
                 if self._progress.due():
                     self._say(position, writer.complaint)
                 self._tell(when_out)

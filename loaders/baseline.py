@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -37,26 +37,28 @@ class TorchFeed(SelectionFeed):
         selection = self._selection
         loader = data.DataLoader(
             _Images(self._path, selection.index, self._transform, key, epoch),
-            batch_size=selection.batch_size,
-            sampler=selection.order(key, epoch, start).tolist(),
+            batch_sampler=[part.tolist() for part in selection.parts(key, epoch, start)],
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
         )
-        batches = self._batches(loader)
+        batches = self._batches(loader, selection.sizes[start:])
         try:
             yield to_device(batches, self._device)
         finally:
             batches.close()  # ends the DataLoader's processes too
 
-    def _batches(self, loader: data.DataLoader[tuple[torch.Tensor, int]]) -> Generator[Batch]:
-        for images, samples in loader:
+    def _batches(
+        self, loader: data.DataLoader[tuple[torch.Tensor, int]], sizes: Sequence[int]
+    ) -> Generator[Batch]:
+        for (images, samples), whole in zip(loader, sizes, strict=True):
             targets = torch.from_numpy(self._selection.targets(samples.numpy()))
-            yield Batch(images=images, targets=targets, indices=samples)
+            yield Batch(images=images, targets=targets, indices=samples, whole=whole)
 
 
 def transform(dataset: Dataset, *, train: bool) -> v2.Transform:
     """The dataset's augmentation as torchvision's transforms, from a PIL image to uint8 [3, H, W]."""
     augmentation, size = dataset.augmentation, dataset.image_size
+    train = train and augmentation.random
     steps: list[v2.Transform] = []
     if augmentation.kind == "pad-crop" and train:
         steps.append(v2.RandomCrop(size, padding=augmentation.pad))

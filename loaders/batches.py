@@ -19,6 +19,8 @@ class Batch:
     images: torch.Tensor
     targets: torch.Tensor
     indices: torch.Tensor
+    whole: int
+    """How many samples the batch has in all processes that share it."""
 
     @property
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -44,8 +46,8 @@ class Feed(Protocol):
     def epoch(self, key: int, epoch: int, start: int = 0) -> AbstractContextManager[Iterator[Batch]]:
         """The batches of one epoch from number `start` on; leaving early leaves no thread or process behind.
 
-        In training, (key, epoch) decides order and augmentation, and the last partial batch is dropped. In
-        evaluation, every sample comes once, in order and without augmentation.
+        Every sample comes once; the last batch may be smaller. In training, (key, epoch) decides order and
+        augmentation; in evaluation, samples come in order and without augmentation.
         """
 
 
@@ -63,7 +65,7 @@ class SelectionFeed:
     @property
     def batches(self) -> int:
         """How many batches an epoch has."""
-        return self._selection.batches
+        return len(self._selection.sizes)
 
     @property
     def class_counts(self) -> torch.Tensor:
@@ -89,7 +91,7 @@ def _one_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch
             copied = copies.record_event()
         if previous is not None:
             yield _ready(*previous)
-        previous = Batch(images=images, targets=targets, indices=indices), copied
+        previous = Batch(images=images, targets=targets, indices=indices, whole=batch.whole), copied
     if previous is not None:
         yield _ready(*previous)
 

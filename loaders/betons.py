@@ -19,7 +19,7 @@ import numpy as np
 
 from common.files import digest, locked, remove_leftovers, replacing, write_atomically
 from loaders.datasets import RAW, Dataset, Encoding, Part, fingerprint
-from loaders.encoding import encode_all, largest_bytes
+from loaders.encoding import encode_all
 from loaders.layout import BetonWriter, read_index
 from loaders.sources import Source, open_source
 
@@ -200,7 +200,7 @@ def _build(
             "(dataset=folder takes any number)"
         )
     with replacing(path) as file:
-        writer = BetonWriter(file, most=total, largest=largest_bytes(source, encoding))
+        writer = BetonWriter(file, most=total)
         with contextlib.closing(encode_all(source, encoding, workers)) as samples:
             for number, sample in enumerate(samples):
                 if sample.converted:

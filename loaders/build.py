@@ -16,8 +16,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from common import cli
 from common.registry import load_plugins
-from loaders.betons import Beton, Report, ensure_beton, file_digest
-from loaders.datasets import DATASETS, PART_FOLDERS, Dataset, Encoding, WriteMode, find
+from common.text import disk_space
+from loaders.betons import Beton, Report, ensure_beton, file_digest, is_built
+from loaders.datasets import (
+    DATASETS,
+    PART_FOLDERS,
+    Contents,
+    Dataset,
+    Encoding,
+    WriteMode,
+    beton_bytes,
+    find,
+    fingerprint,
+    look_into,
+    prepared,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +43,15 @@ class BuildConfig:
     """Folder of the dataset's own files, where it needs one."""
     download: bool = False
     """Download missing data (CIFAR)."""
-    arch: str | None = None
-    """Architecture whose usual encoding to take, where the dataset has one for it (default: its own)."""
     plugins: tuple[str, ...] = ()
     """Your own modules that add datasets."""
     betons: Path = Path("runs/betons")
     """Folder of the betons."""
+    image_size: int | None = None
+    """Side in pixels of what networks will see: a folder of 64 or less is stored raw, in its own size."""
     write_mode: WriteMode | None = None
-    """Store pixels, JPEGs, or a share of the images as JPEG."""
+    """How to store photographs: as they are (the default), as pixels, as new JPEGs, or a share of them as new
+    JPEGs."""
     max_resolution: int | None = None
     """Bound on the longer side in pixels; 0 keeps the size."""
     jpeg_quality: int | None = None
@@ -60,13 +74,12 @@ class BuildConfig:
         """The dataset's entry."""
         if self.dataset is None:
             raise ValueError(f"dataset= is missing (known: {', '.join(DATASETS)})")
-        return find(self.dataset)
+        return prepared(find(self.dataset), image_size=self.image_size)
 
     @property
     def encoding(self) -> Encoding:
         """How the images are to be stored."""
         return self.entry.encoding(
-            self.arch,
             write_mode=self.write_mode,
             max_resolution=self.max_resolution,
             jpeg_quality=self.jpeg_quality,
@@ -79,6 +92,9 @@ def main(argv: Sequence[str]) -> int:
     """Build both parts of a dataset, and print what they hold."""
     config = cli.parse(BuildConfig, argv, prog="python -m loaders.build", description=__doc__ or "")
     console = Console(highlight=False)
+    contents = look_into(config.entry, config.data, config.betons)
+    identity = fingerprint(config.entry, config.data, config.encoding, contents)
+    _announce(config, contents, identity)
     for part in PART_FOLDERS:
         with _progress(f"{config.dataset} {part}") as (report, waiting):
             beton = ensure_beton(
@@ -87,6 +103,7 @@ def main(argv: Sequence[str]) -> int:
                 data=config.data,
                 betons=config.betons,
                 encoding=config.encoding,
+                identity=identity,
                 download=config.download,
                 workers=config.workers,
                 report=report,
@@ -98,6 +115,16 @@ def main(argv: Sequence[str]) -> int:
             )
         _describe(beton, console)
     return 0
+
+
+def _announce(config: BuildConfig, contents: Contents, identity: str) -> None:
+    """Say on stderr how much space a folder of images will take, unless its betons are there."""
+    if not config.entry.of_folders:
+        return
+    needed = beton_bytes(config.entry, config.data, config.encoding, contents)
+    paths = [config.betons / identity / f"{part}.beton" for part in PART_FOLDERS]
+    if needed is not None and not all(map(is_built, paths)):
+        print(f"{config.dataset} will take about {disk_space(needed)} in {config.betons}", file=sys.stderr)
 
 
 @contextmanager

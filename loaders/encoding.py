@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,14 +19,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.signals import when_parent_ends
+from loaders import jpeg
 from loaders.datasets import Encoding
 from loaders.images import UnreadableError
 from loaders.kernels import U64, sample_hash
-from loaders.layout import JPEG, MAX_SIDE, RAW, StoredImage
+from loaders.layout import JPEG, LARGEST_IMAGE, MAX_SIDE, RAW, StoredImage
 from loaders.resize import shrink_by_area
-from loaders.sources import Source
+from loaders.sources import FolderSource, Source
+from loaders.transcode import OtherCodingError, UnsupportedError, add_restart_markers
 
-LARGEST_IMAGE = 1 << 26  # bytes, where nothing bounds the resolution
+JPEG_START = b"\xff\xd8\xff"
 CHUNK = 64  # images that a process encodes in one go
 SERIAL_BELOW = 2048  # so few images are not worth starting processes for
 
@@ -88,6 +92,14 @@ def _encode_chunk(indices: range) -> list[Encoded]:
 
 def encode(source: Source, encoding: Encoding, index: int) -> Encoded:
     """One image of a source, stored as `encoding` says."""
+    not_kept = ""
+    if encoding.write_mode == "original" and isinstance(source, FolderSource):
+        content = source.content(index)
+        if content.startswith(JPEG_START):
+            try:
+                return Encoded(image=keep_jpeg(content))
+            except UnsupportedError as error:
+                not_kept = str(error)
     try:
         image = source.read(index)
     except UnreadableError as error:
@@ -101,9 +113,43 @@ def encode(source: Source, encoding: Encoding, index: int) -> Encoded:
     )
     data = encode_jpeg(pixels, encoding.jpeg_quality) if as_jpeg else pixels.tobytes()
     if max(height, width) > MAX_SIDE or len(data) > LARGEST_IMAGE:
-        return Encoded(image=None, problem=f"sample {index}: {width}x{height} pixels; set max_resolution")
+        too_large = f"sample {index}: {width}x{height} pixels; write_mode=jpg max_resolution=2000 stores it"
+        return Encoded(image=None, problem=too_large)
     stored = StoredImage(mode=JPEG if as_jpeg else RAW, height=height, width=width, data=data)
-    return Encoded(image=stored, converted=image.converted)
+    return Encoded(image=stored, converted=", ".join(filter(None, (not_kept, image.converted))))
+
+
+def keep_jpeg(content: bytes) -> StoredImage:
+    """A JPEG with its own coefficients and the markers that `loaders.jpeg` needs; it has the same pixels.
+
+    Raises:
+        UnsupportedError: one whose coefficients cannot be kept, or a damaged one.
+    """
+    try:
+        data = add_restart_markers(content)
+    except OtherCodingError as error:
+        data = add_restart_markers(_as_baseline(content, error))
+    try:
+        before, after = jpeg.decode_whole(content), jpeg.decode_whole(data)
+    except ValueError as error:
+        raise UnsupportedError("damaged JPEG") from error
+    if not np.array_equal(before, after):
+        raise UnsupportedError("damaged JPEG")
+    if len(data) > LARGEST_IMAGE:
+        raise UnsupportedError("very large JPEG")
+    height, width, _ = after.shape
+    return StoredImage(mode=JPEG, height=height, width=width, data=data)
+
+
+def _as_baseline(content: bytes, reason: OtherCodingError) -> bytes:
+    """A JPEG of another coding as a baseline one with the same coefficients, by libjpeg-turbo's own tool."""
+    tool = shutil.which("jpegtran")
+    if tool is None:
+        raise UnsupportedError(f"{reason} (jpegtran would keep it)") from reason
+    done = subprocess.run([tool, "-copy", "all"], input=content, capture_output=True, check=False)
+    if done.returncode:
+        raise UnsupportedError("damaged JPEG")
+    return done.stdout
 
 
 def shrink(pixels: NDArray[np.uint8], max_resolution: int) -> NDArray[np.uint8]:
@@ -123,10 +169,3 @@ def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
     image = Image.fromarray(pixels)
     image.save(data, "JPEG", quality=quality, subsampling="4:2:0", restart_marker_blocks=1)
     return data.getvalue()
-
-
-def largest_bytes(source: Source, encoding: Encoding) -> int:
-    """An upper bound of the bytes of one stored image."""
-    if encoding.max_resolution:
-        return 4 * encoding.max_resolution**2
-    return source.largest or LARGEST_IMAGE

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from loaders.batches import Feed
 from loaders.betons import Beton
-from loaders.datasets import Dataset, Loader
+from loaders.datasets import ORIGINAL, Dataset, Loader
 from loaders.layout import Index
 from loaders.resident import ResidentFeed
 from loaders.selection import Selection, select
@@ -42,14 +42,14 @@ def open_feed(
     Args:
         beton: as returned by `ensure_beton`.
         dataset: its entry.
-        train: augmented, in random order and without the last partial batch; otherwise in order and complete.
-        batch_size: samples in a batch.
+        train: augmented and in random order; otherwise in order.
+        batch_size: samples in a batch; the last of an epoch has what is left.
         subset: sample numbers that take part; all by default.
         ranks: target of each class (its position in the class order); its number by default.
         device: where the batches lie.
         workers: threads that decode; at most, and by default, the cores that this process may use.
         shard: this process's number and the number of processes that train together: each gets an equal part
-            of every training batch. Evaluation is divided by `subset`.
+            of every full training batch. Evaluation is divided by `subset`.
         kind: `stream` decodes from the file, `resident` keeps all images on the device, `torch` is the
             plain DataLoader to compare with. `auto` is `resident` where the images fit, else `stream`.
         reader: what reads the file; by default FFCV, where it is installed. The batches are the same.
@@ -59,8 +59,8 @@ def open_feed(
     """
     selection = select(beton, train, batch_size, subset, ranks, shard)
     index, where, threads = selection.index, torch.device(device), available_workers(workers)
-    if dataset.augmentation.kind == "pad-crop" and not index.uniform:
-        raise ValueError(f"{beton.path}: {dataset.name} needs raw images of one size")
+    if dataset.augmentation.kind == "pad-crop":
+        _require_size(beton, dataset, index)
     if kind == "torch":
         from loaders.baseline import TorchFeed  # torchvision's transforms take most of a second to import
 
@@ -68,7 +68,10 @@ def open_feed(
     read_by = reader or available_reader()
 
     def stream(chosen: Selection, to: torch.device) -> StreamFeed:
-        return StreamFeed(beton.path, dataset, chosen, device=to, workers=threads, reader=read_by)
+        reduced = beton.manifest.encoding == ORIGINAL.label
+        return StreamFeed(
+            beton.path, dataset, chosen, device=to, workers=threads, reader=read_by, reduced=reduced
+        )
 
     if kind == "stream" or (kind == "auto" and not _fits(dataset, index, where)):
         return stream(selection, where)
@@ -94,6 +97,24 @@ def available_workers(asked: int | None) -> int:
     """`asked`, or the number of cores that this process may use, whichever is smaller; at least one."""
     cores = len(os.sched_getaffinity(0))
     return max(1, min(asked or cores, cores))
+
+
+def _require_size(beton: Beton, dataset: Dataset, index: Index) -> None:
+    """Refuse images of another size than the dataset's.
+
+    Raises:
+        ValueError: it has some, or has JPEGs.
+    """
+    size = dataset.image_size
+    other = np.flatnonzero((index.heights != size) | (index.widths != size))
+    if len(other):
+        height, width = index.heights[other[0]], index.widths[other[0]]
+        raise ValueError(
+            f"image_size={size}: {len(other):,} of {len(index):,} {beton.manifest.part} images have other "
+            f"sizes, such as {width}x{height} (augmentation=resized-crop scales them)"
+        )
+    if not index.uniform:
+        raise ValueError(f"{beton.path}: {dataset.name} needs raw images")
 
 
 def _fits(dataset: Dataset, index: Index, device: torch.device) -> bool:

@@ -38,7 +38,7 @@ def _quiet_import() -> Iterator[None]:
 
 
 with _quiet_import():
-    from ffcv.loader import Loader
+    from ffcv.loader import Loader, epoch_iterator
     from ffcv.loader.epoch_iterator import EpochIterator
     from ffcv.memory_managers.os_cache import OSCacheContext, OSCacheManager
     from ffcv.pipeline.compiler import Compiler
@@ -73,6 +73,15 @@ def _compile_reader(manager: OSCacheManager) -> Callable[..., Any]:
     return compiled
 
 
+_equal_parts = epoch_iterator.chunks
+
+
+def _batches(order: Any, size: int) -> Any:
+    """FFCV's own cuts an order into equal parts; ours, a list of batches, is cut already."""
+    return order if isinstance(order, list) else _equal_parts(order, size)
+
+
+epoch_iterator.chunks = _batches
 Compiler.set_num_threads = _set_num_threads
 OSCacheManager.__init__ = _init_manager
 OSCacheManager.compile_reader = _compile_reader

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,14 @@ class _Decoder(Operation):
 class FfcvReader:
     """Reads a beton through FFCV's memory manager, graph and thread."""
 
-    def __init__(self, path: Path, batch_size: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._decoder = _Decoder()
         with _making_a_loader:
             Compiler.set_enabled(False)  # our kernels are compiled already, and shared by all feeds
             try:
                 self._loader: Any = Loader(
                     str(path),
-                    batch_size=batch_size,
+                    batch_size=1,  # for buffers that we do not use: batches come cut
                     num_workers=1,
                     os_cache=True,
                     drop_last=False,
@@ -56,10 +56,10 @@ class FfcvReader:
                 Compiler.set_enabled(True)
 
     @contextmanager
-    def epoch(self, order: NDArray[np.int64], decode: Decode) -> Iterator[Iterator[torch.Tensor]]:
-        """What `decode` makes of each batch of the samples `order`."""
+    def epoch(self, batches: Sequence[NDArray[np.int64]], decode: Decode) -> Iterator[Iterator[torch.Tensor]]:
+        """What `decode` makes of the samples of each batch."""
         self._decoder.decode = decode
-        epoch = StoppableEpoch(self._loader, order)
+        epoch = StoppableEpoch(self._loader, batches)
         try:
             yield (images for (images,) in epoch)
         finally:

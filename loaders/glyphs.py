@@ -39,7 +39,6 @@ class GlyphSource:
     """One part of glyphs100. An image is a function of the version, the part and the sample number."""
 
     parallel = True
-    largest: int | None = 3 * SIDE * SIDE
 
     def __init__(self, version: int, part: Part, samples: int) -> None:
         self.classes = tuple(CHARACTERS)

@@ -1,8 +1,9 @@
 """Parts of a JPEG, decoded by libjpeg-turbo without reading the rest of it.
 
 Our betons hold JPEGs with a restart marker after every MCU (a block of 8 or 16 pixels a side). They are about
-five per cent larger, but every MCU can be found without decoding those before it. The MCUs under a box make a
-smaller JPEG, and libjpeg-turbo decodes that. Inside the box its pixels are exactly those of the whole image.
+six per cent larger, but every MCU can be found without decoding those before it. The MCUs under a box make a
+smaller JPEG, and libjpeg-turbo decodes that, in full or at a half, a quarter or an eighth of the size. Inside
+the box its pixels are exactly those of the whole image.
 """
 
 from __future__ import annotations
@@ -25,15 +26,33 @@ _RST_FIRST, _RST_LAST = 0xD0, 0xD7
 Box = tuple[Int, Int, Int, Int]
 
 
-def decode(jpeg: NDArray[np.uint8], height: int, width: int, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Decode a JPEG into the first bytes of `memory`; its pixels, a view [height, width, 3].
+def decode(
+    jpeg: NDArray[np.uint8], height: int, width: int, memory: NDArray[np.uint8], reduction: int = 1
+) -> NDArray[np.uint8]:
+    """Decode a JPEG of `height` x `width` pixels into the first bytes of `memory`.
+
+    Returns its pixels, a view [H, W, 3]: 1 / `reduction` (1, 2, 4 or 8) of the height and width, rounded up.
 
     Raises:
         ValueError: damaged, or of another size.
     """
-    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(jpeg, "RGB", buffer=memory)
-    if pixels.shape != (height, width, 3):
-        raise ValueError(f"{pixels.shape[1]}x{pixels.shape[0]} pixels instead of {width}x{height}")
+    shape = -(-height // reduction), -(-width // reduction), 3
+    at_least = shape[:2] if reduction > 1 else (0, 0)
+    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+        jpeg, "RGB", min_height=at_least[0], min_width=at_least[1], buffer=memory
+    )
+    if pixels.shape != shape:
+        raise ValueError(f"{pixels.shape[1]}x{pixels.shape[0]} pixels instead of {shape[1]}x{shape[0]}")
+    return pixels
+
+
+def decode_whole(jpeg: bytes) -> NDArray[np.uint8]:
+    """All pixels [H, W, 3] of a JPEG of any size.
+
+    Raises:
+        ValueError: it cannot be decoded without a complaint.
+    """
+    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(jpeg, "RGB")
     return pixels
 
 
@@ -129,24 +148,40 @@ def _copy_mcus(
 
 @kernel
 def cut(
-    jpeg: NDArray[np.uint8], top: Int, bottom: Int, left: Int, right: Int, part: NDArray[np.uint8]
+    jpeg: NDArray[np.uint8],
+    top: Int,
+    bottom: Int,
+    left: Int,
+    right: Int,
+    reduction: Int,
+    part: NDArray[np.uint8],
 ) -> tuple[Int, Int, Int, Int, Int]:
     """Write a JPEG of the MCUs under rows top..bottom and columns left..right to `part`.
 
-    Returns its size in bytes, the image's row and column where it starts, its height and its width. The size
+    Decoded with the same `reduction`, it has the pixels of the whole image there, if at least six are left of
+    the box on each axis where it is reduced. Returns its size in bytes,
+    the image's row and column where it starts, its height and its width, all before the reduction. The size
     is 0 if the JPEG cannot be cut, because it has no restart marker after every MCU: decode it in full.
     """
     frame, scan, interval = _find_header(jpeg)
-    if frame == 0 or interval != 1 or jpeg[frame + 5] != 3:
+    parts = np.int64(jpeg[frame + 5])
+    if frame == 0 or interval != 1 or (parts != 1 and parts != 3):
         return 0, 0, 0, 0, 0
     height, width = _u16(jpeg, frame + 1), _u16(jpeg, frame + 3)
-    side_x, side_y = 8 * np.int64(jpeg[frame + 7] >> 4), 8 * np.int64(jpeg[frame + 7] & 15)
+    side_x: Int = 8
+    side_y: Int = 8
+    # The blocks of a single component are not interleaved, whatever its sampling.
+    if parts == 3:
+        for i in range(frame + 7, frame + 16, 3):
+            side_x = max(side_x, 8 * np.int64(jpeg[i] >> 4))
+            side_y = max(side_y, 8 * np.int64(jpeg[i] & 15))
     across, down = -(-width // side_x), -(-height // side_y)
-    # One more pixel on each side: chroma is interpolated between neighbouring MCUs.
-    first_row, last_row = max(0, top - 1) // side_y, min(down, bottom // side_y + 1)
+    # One more decoded pixel on each side: chroma is interpolated between neighbouring MCUs.
+    first_row = max(0, top - reduction) // side_y
+    last_row = min(down, (bottom + reduction - 1) // side_y + 1)
     # libjpeg-turbo does not interpolate chroma of one or two columns: never make so narrow a part.
-    first_column = max(0, min(left - 1, width - 5)) // side_x
-    last_column = min(across, right // side_x + 1)
+    first_column = max(0, min(left - reduction, width - 5 * reduction)) // side_x
+    last_column = min(across, (right + reduction - 1) // side_x + 1)
     part[:scan] = jpeg[:scan]
     box = (first_row, last_row, first_column, last_column)
     size = _copy_mcus(jpeg, scan, across, box, part, scan)

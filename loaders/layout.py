@@ -35,6 +35,7 @@ FIELDS = (("image", 2), ("label", 1))  # names, and FFCV's numbers for RGB image
 JPEG, RAW = 0, 1
 MAX_SIDE = 65535
 MIN_PAGE = 1 << 21
+LARGEST_IMAGE = 1 << 28
 INDEX_START = HEADER.itemsize + len(FIELDS) * FIELD.itemsize
 
 
@@ -51,12 +52,10 @@ class StoredImage:
 class BetonWriter:
     """Writes images in sample order; `finish` writes the index, without which the file is not readable."""
 
-    def __init__(self, file: BinaryIO, *, most: int, largest: int) -> None:
-        """`file` is empty and seekable. At most `most` images follow, of at most `largest` bytes each."""
+    def __init__(self, file: BinaryIO, *, most: int) -> None:
+        """`file` is empty and seekable. At most `most` images follow."""
         self._file = file
         self._page = MIN_PAGE
-        while self._page < largest:
-            self._page *= 2
         self._samples = np.zeros(most, dtype=SAMPLE)
         self._allocations = np.zeros(most, dtype=ALLOCATION)
         self._written = 0
@@ -69,8 +68,11 @@ class BetonWriter:
 
     def add(self, image: StoredImage, label: int) -> None:
         """Append the next sample."""
-        size, room = len(image.data), -self._at % self._page
-        assert 0 < size <= self._page
+        size = len(image.data)
+        assert 0 < size <= LARGEST_IMAGE
+        while self._page < size:  # what lies within a smaller page lies within a larger one too
+            self._page *= 2
+        room = -self._at % self._page
         if room and size > room:  # no image spans two pages
             self._at = self._aligned(self._at)
         self._samples[self._written] = ((image.mode, image.width, image.height, self._at), label)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -31,9 +31,10 @@ class FeatureFeed(SelectionFeed):
     @contextmanager
     def epoch(self, key: int, epoch: int, start: int = 0) -> Iterator[Iterator[Batch]]:
         """The batches of one epoch from number `start` on."""
-        order = self._selection.order(key, epoch, start)
-        samples = torch.from_numpy(order.copy()).to(self._device)
-        yield _batches(self._selection, order, self._device, lambda part: self._features[samples[part]])
+        parts = self._selection.parts(key, epoch, start)
+        samples = torch.from_numpy(_joined(parts)).to(self._device)
+        sizes = self._selection.sizes[start:]
+        yield _batches(self._selection, parts, sizes, self._device, lambda at: self._features[samples[at]])
 
 
 class ResidentFeed(SelectionFeed):
@@ -55,23 +56,35 @@ class ResidentFeed(SelectionFeed):
     @contextmanager
     def epoch(self, key: int, epoch: int, start: int = 0) -> Iterator[Iterator[Batch]]:
         """The batches of one epoch from number `start` on."""
-        order, augmentation = self._selection.order(key, epoch, start), self._augmentation
-        if self._selection.train:
+        parts, augmentation = self._selection.parts(key, epoch, start), self._augmentation
+        order = _joined(parts)
+        if self._selection.train and augmentation.random:
             images = self._images.augmented(order, U64(key), U64(epoch), augmentation.pad, augmentation.flip)
         else:
             images = self._images.plain(order)
-        yield _batches(self._selection, order, self._device, images)
+        yield _batches(self._selection, parts, self._selection.sizes[start:], self._device, images)
+
+
+def _joined(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
 def _batches(
-    selection: Selection, order: NDArray[np.int64], device: torch.device, images: Images
+    selection: Selection,
+    parts: Sequence[NDArray[np.int64]],
+    sizes: Sequence[int],
+    device: torch.device,
+    images: Images,
 ) -> Iterator[Batch]:
-    """The batches of `order`. Targets and indices go to the device at once: no batch waits for them."""
+    """The batches of these samples. Targets and indices go to the device at once: no batch waits for them."""
+    order = _joined(parts)
     targets = torch.from_numpy(selection.targets(order)).to(device)
-    indices = torch.from_numpy(order.copy()).to(device)
-    for begin in range(0, len(order), selection.batch_size):
-        part = slice(begin, begin + selection.batch_size)
-        yield Batch(images=images(part), targets=targets[part], indices=indices[part])
+    indices = torch.from_numpy(order).to(device)
+    begin = 0
+    for part, whole in zip(parts, sizes, strict=True):
+        at = slice(begin, begin + len(part))
+        yield Batch(images=images(at), targets=targets[at], indices=indices[at], whole=whole)
+        begin = at.stop
 
 
 class ImageMemory(Protocol):

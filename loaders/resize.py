@@ -96,15 +96,20 @@ def fill_taps(
     skip: Int,
     mirror: bool,
     taps: Taps,
+    start: float = 0.0,
 ) -> None:
-    """Fill `taps` for an axis of `source` pixels scaled to `target`, from output pixel `skip` on."""
+    """Fill `taps` for an axis of `source` pixels scaled to `target`, from output pixel `skip` on.
+
+    `source` may be a fraction, and begin at `start` < 1 within the first pixel.
+    """
     first, count, weights = taps
+    end = int(np.ceil(start + source))
     size = len(first)
     scale = source / target
     reach = max(1.0, scale)
     for i in range(size):
-        centre = (i + skip + 0.5) * scale
-        low, high = max(0, int(centre - reach + 0.5)), min(source, int(centre + reach + 0.5))
+        centre = start + (i + skip + 0.5) * scale
+        low, high = max(0, int(centre - reach + 0.5)), min(end, int(centre + reach + 0.5))
         total = 0.0
         for j in range(low, high):
             total += max(0.0, 1.0 - abs(j - centre + 0.5) / reach)

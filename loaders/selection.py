@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,24 +25,28 @@ class Selection:
     """Target of each class; -1 for a class that does not take part."""
     train: bool
     batch_size: int
-    """Of this process: the whole batch, or an equal part of it."""
+    """Samples of a batch in all processes together; the last of an epoch may differ."""
     shard: tuple[int, int] = (0, 1)
     """Which part of every training batch this process gets, out of how many."""
 
-    @property
-    def batches(self) -> int:
-        """How many batches an epoch has."""
-        full, rest = divmod(len(self.samples), self.batch_size * self.shard[1])
-        return full + (rest > 0 and not self.train)
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """How many samples each batch of an epoch has, in all processes together; the last has the rest.
 
-    def order(self, key: int, epoch: int, start: int = 0) -> NDArray[np.int64]:
-        """The epoch's samples from batch `start` on, this process's part of each batch."""
+        A rest that would leave a process without a sample, or BatchNorm with a single one, joins the batch
+        before it.
+        """
+        full, rest = divmod(len(self.samples), self.batch_size)
+        if self.train and 0 < rest < max(2, self.shard[1]):
+            return (*[self.batch_size] * (full - 1), self.batch_size + rest)
+        return (*[self.batch_size] * full, *([rest] if rest else []))
+
+    def parts(self, key: int, epoch: int, start: int = 0) -> list[NDArray[np.int64]]:
+        """The samples of an epoch's batches from number `start` on: this process's part of each."""
         part, parts = self.shard
         order = epoch_order(key, epoch, self.samples) if self.train else self.samples
-        order = order[start * self.batch_size * parts : self.batches * self.batch_size * parts]
-        if parts == 1:
-            return order
-        return np.ascontiguousarray(order.reshape(-1, parts, self.batch_size)[:, part]).reshape(-1)
+        batches = np.split(order, np.cumsum(self.sizes)[:-1])[start:]
+        return [np.array_split(batch, parts)[part] for batch in batches] if parts > 1 else batches
 
     def targets(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
         """Targets of `samples`."""
@@ -82,7 +87,7 @@ def select(
         samples=samples,
         ranks=np.asarray(ranks, np.int64),
         train=train,
-        batch_size=batch_size // parts,
+        batch_size=batch_size,
         shard=shard if train else (0, 1),
     )
 

@@ -24,8 +24,6 @@ class Source(Protocol):
     labels: NDArray[np.int64]
     parallel: bool
     """Whether reading an image takes so long that several processes should share the work."""
-    largest: int | None
-    """Bytes of the largest image's pixels, where they are known."""
 
     def read(self, index: int) -> RgbImage:
         """One sample's image.
@@ -44,7 +42,6 @@ class ArraySource:
         self, images: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]
     ) -> None:
         self.images, self.labels, self.classes = images, labels, classes
-        self.largest: int | None = images[0].nbytes
 
     def read(self, index: int) -> RgbImage:
         """One sample's image."""
@@ -55,7 +52,6 @@ class FolderSource:
     """Image files in one folder per class, numbered as by torchvision's ImageFolder."""
 
     parallel = True
-    largest: int | None = None
 
     def __init__(self, root: Path, classes: tuple[str, ...], files: Sequence[Sequence[str]]) -> None:
         """Take `files`, paths under `root`, by class."""
@@ -71,6 +67,13 @@ class FolderSource:
             UnreadableError: empty, truncated, or not an image.
         """
         return read_image(self._root / self._paths[index])
+
+    def content(self, index: int) -> bytes:
+        """One sample's file as it is; empty if it cannot be read."""
+        try:
+            return (self._root / self._paths[index]).read_bytes()
+        except OSError:
+            return b""
 
 
 def open_source(dataset: Dataset, part: Part, data: Path | None, download: Path | None = None) -> Source:

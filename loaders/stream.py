@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -30,24 +30,23 @@ Decode = Callable[[NDArray[np.uint8], NDArray[np.int64]], torch.Tensor]
 class Reader(Protocol):
     """Reads a beton batch by batch, some batches ahead of their consumer."""
 
-    def __init__(self, path: Path, batch_size: int) -> None: ...
+    def __init__(self, path: Path) -> None: ...
 
     def epoch(
-        self, order: NDArray[np.int64], decode: Decode
+        self, batches: Sequence[NDArray[np.int64]], decode: Decode
     ) -> AbstractContextManager[Iterator[torch.Tensor]]:
-        """What `decode` makes of each batch of the samples `order`; errors reach the consumer."""
+        """What `decode` makes of the samples of each batch; errors reach the consumer."""
 
 
 class PrefetchReader:
     """Reads a beton without FFCV: a thread decodes some batches ahead."""
 
-    def __init__(self, path: Path, batch_size: int) -> None:
-        self._file, self._batch_size = np.memmap(path, np.uint8, mode="r"), batch_size
+    def __init__(self, path: Path) -> None:
+        self._file = np.memmap(path, np.uint8, mode="r")
 
     @contextmanager
-    def epoch(self, order: NDArray[np.int64], decode: Decode) -> Iterator[Iterator[torch.Tensor]]:
-        """What `decode` makes of each batch of the samples `order`; errors reach the consumer."""
-        batches = iter([order[i : i + self._batch_size] for i in range(0, len(order), self._batch_size)])
+    def epoch(self, batches: Sequence[NDArray[np.int64]], decode: Decode) -> Iterator[Iterator[torch.Tensor]]:
+        """What `decode` makes of the samples of each batch; errors reach the consumer."""
         pending: deque[Future[torch.Tensor]] = deque()
 
         def decoded() -> Iterator[torch.Tensor]:
@@ -100,14 +99,16 @@ class StreamFeed(SelectionFeed):
         device: torch.device,
         workers: int,
         reader: type[Reader],
+        reduced: bool = False,
     ) -> None:
+        """`reduced`: whether large boxes of JPEGs are decoded at reduced scale."""
         self._selection, self._device = selection, device
         self._decoder: Decoder
         if dataset.augmentation.kind == "pad-crop":
             self._decoder, self._threads = RawDecoder(selection, dataset.augmentation), 1
         else:
-            self._decoder, self._threads = PhotographDecoder(path, selection, dataset), workers
-        self._reader = reader(path, selection.batch_size)
+            self._decoder, self._threads = PhotographDecoder(path, selection, dataset, reduced), workers
+        self._reader = reader(path)
         self._busy = threading.Lock()
         # numba cannot compile one function in two threads at once: compile now, before there are threads, by
         # decoding an image of each mode.
@@ -118,7 +119,7 @@ class StreamFeed(SelectionFeed):
     @contextmanager
     def epoch(self, key: int, epoch: int, start: int = 0) -> Iterator[Iterator[Batch]]:
         """The batches of one epoch from number `start` on; one epoch at a time."""
-        order = self._selection.order(key, epoch, start)
+        parts = self._selection.parts(key, epoch, start)
         free = self._busy.acquire(blocking=False)
         assert free, "a feed has one epoch at a time"
         try:
@@ -127,8 +128,9 @@ class StreamFeed(SelectionFeed):
                 def decode(file: NDArray[np.uint8], samples: NDArray[np.int64]) -> torch.Tensor:
                     return self._decode(file, samples, U64(key), U64(epoch), pool)
 
-                with self._reader.epoch(order, decode) as images:
-                    yield to_device(self._batches(images, order), self._device)
+                with self._reader.epoch(parts, decode) as images:
+                    sizes = self._selection.sizes[start:]
+                    yield to_device(self._batches(images, parts, sizes), self._device)
         finally:
             self._busy.release()
 
@@ -152,12 +154,13 @@ class StreamFeed(SelectionFeed):
         self._decoder.decode(file, samples, key, epoch, images.numpy(), pool)
         return images
 
-    def _batches(self, images: Iterator[torch.Tensor], order: NDArray[np.int64]) -> Iterator[Batch]:
-        size = self._selection.batch_size
-        for number, batch in enumerate(images):
-            samples = order[number * size : (number + 1) * size]
+    def _batches(
+        self, images: Iterator[torch.Tensor], parts: Sequence[NDArray[np.int64]], sizes: Sequence[int]
+    ) -> Iterator[Batch]:
+        for batch, samples, whole in zip(images, parts, sizes, strict=True):
             targets = torch.from_numpy(self._selection.targets(samples))
-            yield Batch(images=batch, targets=targets, indices=torch.from_numpy(samples.copy()))
+            indices = torch.from_numpy(samples.copy())
+            yield Batch(images=batch, targets=targets, indices=indices, whole=whole)
 
 
 class RawDecoder:
@@ -166,7 +169,8 @@ class RawDecoder:
     def __init__(self, selection: Selection, augmentation: Augmentation) -> None:
         index = selection.index
         self.shape = (int(index.heights[0]), int(index.widths[0]), 3)
-        self._starts, self._train, self._augmentation = index.starts, selection.train, augmentation
+        self._starts, self._augmentation = index.starts, augmentation
+        self._random = selection.train and augmentation.random
 
     def decode(
         self,
@@ -178,7 +182,7 @@ class RawDecoder:
         pool: Executor | None,
     ) -> None:
         """Write the images of `samples` [B] to `out` [B, H, W, 3]."""
-        if self._train:
+        if self._random:
             pad, flip = self._augmentation.pad, self._augmentation.flip
             pad_crop_flip(file, self._starts, samples, key, epoch, pad, flip, out)
         else:
@@ -188,10 +192,11 @@ class RawDecoder:
 class PhotographDecoder:
     """Images of any size, JPEG or raw: in training a random box, scaled and flipped, otherwise the centre."""
 
-    def __init__(self, path: Path, selection: Selection, dataset: Dataset) -> None:
+    def __init__(self, path: Path, selection: Selection, dataset: Dataset, reduced: bool) -> None:
+        self._reduced = reduced
         self.shape = (dataset.image_size, dataset.image_size, 3)
-        self._path, self._index, self._train = path, selection.index, selection.train
-        self._augmentation = dataset.augmentation
+        self._path, self._index, self._augmentation = path, selection.index, dataset.augmentation
+        self._random = selection.train and dataset.augmentation.random
 
     def decode(
         self,
@@ -209,7 +214,8 @@ class PhotographDecoder:
         """
         index = self._index
         stored = File(file, index.starts, index.sizes, index.modes, index.heights, index.widths)
-        crop = Crop(self._train, key, epoch, self._augmentation.flip, self._augmentation.resize)
+        flip, resize = self._augmentation.flip, self._augmentation.resize
+        crop = Crop(self._random, key, epoch, flip, resize, self._reduced)
         parts = [slice(i, i + SAMPLES_PER_TASK) for i in range(0, len(samples), SAMPLES_PER_TASK)]
         run = map if pool is None else pool.map
         try:

@@ -37,7 +37,11 @@ HYPERPARAMETERS = "hyperparameters."
 """Prefix of the columns of a method's hyperparameters."""
 OLD = "old."
 """Prefix of the columns that describe a candidate's old model."""
-_RENAMED = {("recipe", "version"): "recipe_version"}
+_RENAMED = {
+    ("recipe", "version"): "recipe_version",
+    ("given", "kind"): "given",
+    ("given", "sha256"): "given_sha256",
+}
 
 
 def value_of(record: Record, metric: str, parents: Sequence[Record] | None = None) -> float | None:
@@ -78,8 +82,9 @@ def training_seconds_alone(record: Record, parents: Sequence[Record] | None) -> 
         return None
     own = record.timings.get("train_alone_s")
     seconds = [training_seconds(record) if own is None else own * record.processes]
-    # What a post-hoc candidate is made from is part of its own time.
+    # What a post-hoc candidate is made from is part of its own time; a given old model is there already.
     taught = [parent for i, parent in enumerate(parents) if i == 0 or parent.run["role"] == "reference"]
+    taught = [parent for parent in taught if "given" not in parent.run]
     seconds += [training_seconds_alone(parent, ()) for parent in taught]
     known = [value for value in seconds if value is not None]
     return math.fsum(known) if len(known) == len(seconds) else None
@@ -95,7 +100,8 @@ def run_columns(run: RunContent, old: RunContent | None = None) -> dict[str, Any
     if old is not None:
         columns |= {
             f"{OLD}{name}": value
-            for part in ("split", "model", "recipe")
+            for part in ("split", "model", "recipe", "given")
+            if part in old
             for name, value in _flat({part: old[part]})
         }
     return columns

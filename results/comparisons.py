@@ -18,6 +18,9 @@ BASELINE = "none"
 """Label of No Treatment, which all methods are compared with."""
 
 
+NOT_YET = "not run yet"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MissingRun:
     """A run that was asked for and has no numbers."""
@@ -30,8 +33,12 @@ class MissingRun:
     record: Record | None = None
     """Of a diverged run."""
 
-    def __str__(self) -> str:
-        return f"seed {self.seed} {self.state}" + (f" ({self.reason})" if self.reason else "")
+    @property
+    def what(self) -> str:
+        """What became of it, and why."""
+        if self.state == "missing" and not self.reason:
+            return NOT_YET
+        return self.state + (f" ({self.reason})" if self.reason else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +65,7 @@ class Row:
     label: str
     method: str
     records: Mapping[int, Record]
-    """Done runs, by seed."""
+    """Done runs, by seed; an old model that was not trained here is the same for all seeds."""
     missing: tuple[MissingRun, ...]
     run: RunContent | None
     """Content of one of its runs; None for an old model that is not known."""
@@ -84,8 +91,11 @@ class Row:
 
     def summary(self, metric: str) -> Summary | None:
         """A metric over the seeds that have it; None where none has."""
-        values = [value_of(record, metric, self.parents.get(seed)) for seed, record in self.records.items()]
-        return Summary.of([value for value in values if value is not None])
+        of_models = {
+            record.id: value_of(record, metric, self.parents.get(seed))
+            for seed, record in self.records.items()
+        }
+        return Summary.of([value for value in of_models.values() if value is not None])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,7 +120,7 @@ class Comparison:
     def title(self) -> str:
         """Dataset, models and classes: `digits: resnet8 (cifar stem) -> ..., 5 of 10 classes old`."""
         split = self.candidate_run["split"]
-        old = _model(self.old_run["model"]) if self.old_run else "old model"
+        old = _old_model(self.old_run) if self.old_run else "old model"
         parts = [f"{self.dataset}: {old} -> {_model(self.candidate_run['model'])}"]
         parts.append(f"{split['old_classes']} of {split['classes']} classes old")
         if split["class_order"] is not None:
@@ -141,6 +151,8 @@ class Comparison:
         new = _key_values(self.candidate_run["recipe"])
         if self.old_run is None or self.old_run["recipe"] == self.candidate_run["recipe"]:
             return new
+        if given := self.old_run.get("given"):
+            return f"{new}; old model: {given['kind']} of sha256 {given['sha256'][:12]}"
         return f"{new}; old model: {_key_values(self.old_run['recipe'])}"
 
     @property
@@ -189,32 +201,35 @@ class _RunsAndRecords:
             rows.setdefault(_row_key(run), []).append(run)
         seeds = {run["seed"] for run in candidates}
         old_runs = self._old_models(candidates)
-        chained = any(run["role"] == "candidate" for run in old_runs)
+        chained = any(run["role"] == "candidate" for _, run in old_runs)
         references = [run["id"] for run in self._references(candidates)]
         return Comparison(
             dataset=candidates[0]["dataset"],
             old=self._row("old model", [] if chained else old_runs, set() if chained else seeds),
-            candidates=tuple(self._row(label, rows[key], seeds) for key, label in _labels(rows).items()),
+            candidates=tuple(
+                self._row(label, [(run["seed"], run) for run in rows[key]], seeds)
+                for key, label in _labels(rows).items()
+            ),
             references=tuple(self.records[run_id] for run_id in references if run_id in self.records),
             samples_name=self.store.samples_name,
             candidate_run=candidates[0],
-            old_run=old_runs[0] if old_runs else None,
+            old_run=old_runs[0][1] if old_runs else None,
             chained=chained,
         )
 
-    def _row(self, label: str, runs: Sequence[RunContent], seeds: set[int]) -> Row:
-        """A row of these runs; a seed among `seeds` without a run is missing."""
+    def _row(self, label: str, runs: Sequence[tuple[int, RunContent]], seeds: set[int]) -> Row:
+        """A row of these runs, each for a seed; a seed among `seeds` without a run is missing."""
         done: dict[int, Record] = {}
-        without_run = seeds - {run["seed"] for run in runs}
+        without_run = seeds - {seed for seed, _ in runs}
         missing = [MissingRun(seed=seed, state="missing", reason="") for seed in without_run]
-        for run in runs:
+        for seed, run in runs:
             record = self.records.get(run["id"])
             if record is None:
-                missing.append(self._missing_run(run))
+                missing.append(self._missing_run(seed, run))
             elif record.state == "diverged":
                 missing.append(
                     MissingRun(
-                        seed=run["seed"],
+                        seed=seed,
                         state="diverged",
                         reason=record.reason or "",
                         run=run,
@@ -222,20 +237,21 @@ class _RunsAndRecords:
                     )
                 )
             else:
-                done[run["seed"]] = record
-        planned = {run["seed"]: run.get("method_code", "") for run in runs}
+                done[seed] = record
+        planned = {seed: run.get("method_code", "") for seed, run in runs}
+        first = runs[0][1] if runs else None
         return Row(
             label=label,
-            method=runs[0]["method"] if runs else BASELINE,
+            method=first["method"] if first else BASELINE,
             stale=tuple(
                 seed
                 for seed, record in sorted(done.items())
                 if record.method_code and planned[seed] and record.method_code != planned[seed]
             ),
             records=dict(sorted(done.items())),
-            parents={run["seed"]: found for run in runs if (found := self._found(run)) is not None},
+            parents={seed: found for seed, run in runs if (found := self._found(run)) is not None},
             missing=tuple(sorted(missing, key=lambda run: run.seed)),
-            run=runs[0] if runs else None,
+            run=first,
         )
 
     def _found(self, run: RunContent) -> tuple[Record, ...] | None:
@@ -243,13 +259,13 @@ class _RunsAndRecords:
         found = tuple(self.records[parent] for parent in run["parents"] if parent in self.records)
         return found if len(found) == len(run["parents"]) else None
 
-    def _missing_run(self, run: RunContent) -> MissingRun:
+    def _missing_run(self, seed: int, run: RunContent) -> MissingRun:
         """Why a run has no record: damage, its own failure, or else that of a parent."""
         if RunFolder(self.store.folder(run["id"])).record.exists():
-            return MissingRun(seed=run["seed"], state="missing", reason="its record is damaged", run=run)
+            return MissingRun(seed=seed, state="missing", reason="its record is damaged", run=run)
         if failure := self.store.failure(run["id"]):
-            return MissingRun(seed=run["seed"], state="failed", reason=_cause_and_log(failure), run=run)
-        return MissingRun(seed=run["seed"], state="missing", reason=self._lost_parent(run), run=run)
+            return MissingRun(seed=seed, state="failed", reason=_cause_and_log(failure), run=run)
+        return MissingRun(seed=seed, state="missing", reason=self._lost_parent(run), run=run)
 
     def _lost_parent(self, run: RunContent) -> str:
         """Which parent failed or diverged, and why; empty if none did."""
@@ -262,9 +278,10 @@ class _RunsAndRecords:
                 return f"{label} diverged"
         return ""
 
-    def _old_models(self, candidates: Iterable[RunContent]) -> list[RunContent]:
-        ids = dict.fromkeys(run["parents"][0] for run in candidates if run["parents"])
-        return [self.runs[run_id] for run_id in ids if run_id in self.runs]
+    def _old_models(self, candidates: Iterable[RunContent]) -> list[tuple[int, RunContent]]:
+        """The old model for each seed of the candidates: one and the same where it was given."""
+        ids = dict.fromkeys((run["seed"], run["parents"][0]) for run in candidates if run["parents"])
+        return [(seed, self.runs[run_id]) for seed, run_id in ids if run_id in self.runs]
 
     def _references(self, candidates: Iterable[RunContent]) -> list[RunContent]:
         ids = dict.fromkeys(parent for run in candidates for parent in run["parents"])
@@ -305,6 +322,8 @@ def _setting(run: RunContent, runs: Mapping[str, RunContent]) -> tuple[str, str]
     common = [*(run[name] for name in ("dataset", "data", "split", "model", "recipe")), precision_of(run)]
     common.append(run.get("init", "scratch"))
     of_old = old and [*(old[name] for name in ("split", "model", "recipe")), precision_of(old)]
+    if old and "given" in old:
+        of_old = [of_old, old["given"]]
     return json.dumps(common, sort_keys=True), json.dumps(of_old, sort_keys=True)
 
 
@@ -336,6 +355,13 @@ def _labels(rows: Mapping[str, Sequence[RunContent]]) -> dict[str, str]:
 def _model(model: Mapping[str, Any]) -> str:
     embedding = f", embedding {model['embedding']}" if model.get("embedding") else ""
     return f"{model['arch']} ({model['stem']} stem{embedding})"
+
+
+def _old_model(run: RunContent) -> str:
+    given = run.get("given", {"kind": ""})["kind"]
+    if given == "predictions":
+        return "given predictions"
+    return ("given " if given else "") + _model(run["model"])
 
 
 def _key_values(values: Mapping[str, Any]) -> str:

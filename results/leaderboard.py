@@ -23,7 +23,7 @@ from common.text import nearest, printable
 from results.analysis import SIGNIFICANT, Analysis, analyse
 from results.chains import chain_numbers, chain_table, chains
 from results.columns import KNOWN_COLUMNS
-from results.comparisons import Comparison, MissingRun, Row, Summary, comparisons
+from results.comparisons import NOT_YET, Comparison, MissingRun, Row, Summary, comparisons
 from results.filters import read
 from results.finished import Finished, finished_comparisons
 from results.held_out import Metrics
@@ -141,6 +141,8 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
         lines.append(
             "Fewer than three seeds: no ranks; differences are between these models, not between methods."
         )
+    if len(comparison.old.records) > 1 and "given" in (comparison.old_run or {}):
+        lines.append("One old model was given for all seeds: nothing is said about updates of another one.")
     if analysis.between_plain and "nfr" in columns:
         lines.append(
             f"{PLAIN_RETRAINED.capitalize()}: NFR between plain models that differ only in their training "
@@ -221,11 +223,13 @@ def _samples(comparison: Comparison) -> str:
 
 
 def _missing_runs(runs: Sequence[MissingRun]) -> str:
-    waiting = [str(run.seed) for run in runs if run.state == "missing" and not run.reason]
-    parts = [str(run) for run in runs if run.state != "missing" or run.reason]
-    if waiting:
-        parts.append(f"seed{'s' if len(waiting) > 1 else ''} {', '.join(waiting)} not run yet")
-    return "; ".join(parts)
+    alike: dict[str, list[int]] = {}
+    for run in runs:
+        alike.setdefault(run.what, []).append(run.seed)
+    return "; ".join(
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} {what}"
+        for what, seeds in sorted(alike.items(), key=lambda item: item[0] == NOT_YET)
+    )
 
 
 def numbers(comparison: Comparison, analysis: Analysis, columns: Sequence[str]) -> list[dict[str, Any]]:

@@ -75,10 +75,11 @@ class Ranking:
     def unstable(self) -> Booleans:
         """[M] methods whose own variance is more than nine times the mean of the others'.
 
-        None is where theirs has fewer than eight degrees of freedom: chance alone often makes it this small.
+        None is among fewer than five methods, or where the others' has fewer than eight degrees of freedom:
+        chance alone often makes it this small.
         """
         methods = len(self.noise)
-        if (methods - 1) * (self.seeds - 1) < 8:
+        if methods < 5 or (methods - 1) * (self.seeds - 1) < 8:
             return np.zeros(methods, np.bool_)
         others = (self.noise.sum() - self.noise) / (methods - 1)
         unstable: Booleans = self.noise > UNSTABLE * others

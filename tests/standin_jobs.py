@@ -8,6 +8,7 @@ from harness import jobfile
 from harness.plan import Job, Model, Run, Split
 from harness.recipes import recipe_for
 from harness.settings import Runtime
+from loaders.datasets import DATASETS
 
 SMALL = Resources(cpus=1, gpus=0, memory_gb=0.1, minutes=1)
 ROOT = Path(__file__).parent.parent
@@ -29,7 +30,7 @@ class Bench:
                 data="0" * 8,
                 split=Split(classes=10, old_classes=5),
                 model=Model(arch="resnet8", stem="cifar"),
-                recipe=recipe_for("digits", "resnet8", {}),
+                recipe=recipe_for(DATASETS["digits"], "resnet8", {}),
                 method="none",
                 hyperparameters=(("member", member),),
                 parents=tuple(

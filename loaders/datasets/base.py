@@ -7,9 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Part = Literal["train", "test"]
-WriteMode = Literal["raw", "jpg", "proportion"]
+WriteMode = Literal["original", "raw", "jpg", "proportion"]
 Loader = Literal["auto", "stream", "resident", "torch"]
 """How images come into memory: FFCV from disk, all at once, or torchvision's DataLoader."""
+
+Schedule = Literal["cosine", "cosine-step", "step"]
+"""How the learning rate falls (`harness.recipes.Recipe`)."""
+AugmentationName = Literal["pad-crop", "resized-crop", "none"]
+"""What `augmentation=` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,21 +24,24 @@ class Augmentation:
     `pad-crop` shifts an image by up to `pad` pixels over a black border. `resized-crop` cuts a box of
     8 to 100 % of the area and of 3:4 to 4:3 and scales it to the image size, torchvision's
     RandomResizedCrop. Evaluation images are left alone by the first; under the second their shorter side
-    becomes `resize` pixels and the centre is cut out.
+    becomes `resize` pixels and the centre is cut out. Where nothing is `random`, training images are those of
+    evaluation.
     """
 
     kind: Literal["pad-crop", "resized-crop"]
     pad: int = 0
     flip: bool = True
     resize: int = 256
+    random: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
     """How images are stored in a beton; it decides pixels, so it is part of the data's fingerprint.
 
-    `proportion` stores about `jpeg_share` of the images as JPEG and the others raw. `max_resolution`
-    bounds the longer side in pixels; 0 keeps the size.
+    `original` keeps the coefficients of JPEGs and every pixel of other images; feeds decode large boxes of
+    these JPEGs at reduced scale. `proportion` stores about `jpeg_share` of the images as new JPEGs and the
+    others raw. `max_resolution` bounds the longer side in pixels; 0 keeps the size.
     """
 
     write_mode: WriteMode = "raw"
@@ -51,14 +59,16 @@ class Encoding:
 
     @property
     def label(self) -> str:
-        """`raw`, `jpg-500-q90` or, as in ffcv-imagenet, `proportion-400-0.1-q90`."""
+        """`original`, `raw`, `jpg-500-q90` or, as in ffcv-imagenet, `proportion-400-0.1-q90`."""
         size = f"-{self.max_resolution}" if self.max_resolution else ""
         share = f"-{self.jpeg_share:g}" if self.write_mode == "proportion" else ""
-        quality = "" if self.write_mode == "raw" else f"-q{self.jpeg_quality}"
+        quality = f"-q{self.jpeg_quality}" if self.write_mode in ("jpg", "proportion") else ""
         return f"{self.write_mode}{size}{share}{quality}"
 
 
+_NOT_ORIGINAL = "original photographs are kept as they are (write_mode=raw, jpg or proportion changes them)"
 RAW = Encoding()
+ORIGINAL = Encoding(write_mode="original")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +79,7 @@ class Training:
     batch_size: int
     lr: float
     weight_decay: float
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Schedule = "cosine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +102,6 @@ class Dataset:
     augmentation: Augmentation
     stored: Encoding
     """How its images are stored."""
-    stored_for: Mapping[str, Encoding] = field(hash=False)
-    """How they are stored for some architectures instead."""
     arch: str
     """The architecture that it is used with by default."""
     training: Training
@@ -116,8 +124,8 @@ class Dataset:
         """Whether its images are files in one folder per class, under `data=`."""
         return not self.files and (self.needs_data or self.classes is None)
 
-    def encoding(self, arch: str | None = None, **asked: Any) -> Encoding:
-        """How the images are stored for a network, changed by those fields of `asked` that are not None.
+    def encoding(self, **asked: Any) -> Encoding:
+        """How the images are stored, changed by those fields of `asked` that are not None.
 
         Raises:
             ValueError: an encoding that this dataset cannot have.
@@ -126,4 +134,9 @@ class Dataset:
         if changes and self.augmentation.kind == "pad-crop":
             name, value = next(iter(changes.items()))
             raise ValueError(f"{name}={value}: {self.name} is stored raw, in its own size")
-        return replace(self.stored_for.get(arch or self.arch, self.stored), **changes)
+        encoding = replace(self.stored, **changes)
+        lossy = {name: value for name, value in changes.items() if name != "write_mode" and value}
+        if lossy and encoding.write_mode == "original":
+            name, value = next(iter(lossy.items()))
+            raise ValueError(f"{name}={value}: {_NOT_ORIGINAL}")
+        return encoding

@@ -16,6 +16,7 @@ from loaders.datasets.base import Dataset, Encoding, Part
 from loaders.datasets.digests import ImageFile, Signature, content_digests
 
 PART_FOLDERS: Mapping[Part, str] = {"train": "train", "test": "val"}  # of a folder of images
+EXAMPLES = 200  # files that stand for all where disk space is estimated
 # Those of torchvision.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -28,6 +29,10 @@ class Contents:
     train_samples: int
     listing: str | None = None
     """Digest of a folder's class names and of names and content of its images; None for fixed content."""
+    bytes: int = 0
+    """Of all files of a folder."""
+    examples: tuple[str, ...] = ()
+    """Some of the files, by their paths under the folder."""
     built: Mapping[str, str] | None = None
     """Fingerprint by encoding of the betons that stand for a folder that is not here."""
 
@@ -59,7 +64,11 @@ def look_into(dataset: Dataset, data: Path | None, betons: Path | None = None) -
     for file, digest in zip(everything, digests, strict=True):
         content.update(os.fsencode(file.path) + b"\0" + digest.hex().encode() + b"\n")
     return Contents(
-        classes=len(classes), train_samples=sum(map(len, files["train"])), listing=content.hexdigest()
+        classes=len(classes),
+        train_samples=sum(map(len, files["train"])),
+        listing=content.hexdigest(),
+        bytes=sum(file.signature.size for file in everything if file.signature is not None),
+        examples=tuple(file.path for file in everything[:: -(-len(everything) // EXAMPLES)]),
     )
 
 

@@ -1,10 +1,10 @@
-"""Datasets of photographs of any size, stored in the encodings of ffcv-imagenet."""
+"""Datasets of photographs of any size, stored as they are."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from loaders.datasets.base import Augmentation, Dataset, Encoding, Training
+from loaders.datasets.base import ORIGINAL, Augmentation, Dataset, Training
 
 IMAGENET = Dataset(
     name="imagenet",
@@ -16,9 +16,7 @@ IMAGENET = Dataset(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     augmentation=Augmentation(kind="resized-crop", resize=256),
-    # ffcv-imagenet's choices: resolution, share of JPEGs and quality by network.
-    stored=Encoding(write_mode="proportion", max_resolution=500, jpeg_share=0.5),
-    stored_for={"resnet18": Encoding(write_mode="proportion", max_resolution=400, jpeg_share=0.1)},
+    stored=ORIGINAL,
     arch="resnet18",
     training=Training(epochs=90, batch_size=128, lr=0.1, weight_decay=1e-4, schedule="step"),
     hyperparameters={"k": 1.5},  # of MPT, as the paper sets it

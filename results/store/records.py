@@ -200,6 +200,11 @@ class _Model(msgspec.Struct):
     weights: str | None = None
 
 
+class _Given(msgspec.Struct):
+    kind: Literal["weights", "predictions"]
+    sha256: str
+
+
 class _KnownRun(msgspec.Struct):
     """The part of a run's content that tables are made of."""
 
@@ -216,6 +221,7 @@ class _KnownRun(msgspec.Struct):
     hyperparameters: dict[str, Value]
     method_version: Count
     parents: list[str]
+    given: _Given | None = None
     precision: str = "fp32"
     method_code: str = ""
 

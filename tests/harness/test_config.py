@@ -29,6 +29,8 @@ def test_dataset_and_architecture_bring_the_recipe_and_a_word_overrides_it():
 
     assert (setting.recipe.lr, setting.recipe.epochs, setting.recipe.batch_size) == (0.5, 7, 50)
     assert setting.old_recipe == setting.recipe
+    (setting,) = config.read(["schedule=cosine-step", "momentum=0.8"]).settings
+    assert (setting.recipe.schedule, setting.recipe.momentum) == ("cosine-step", 0.8)
 
 
 def test_old_and_new_architecture_may_differ():
@@ -196,7 +198,11 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
     ("words", "message"),
     [
         (["metods=none"], "unknown setting 'metods' (did you mean 'methods'?)"),
-        (["schedule=step"], "unknown setting 'schedule' (try --help)"),
+        (
+            ["schedule=steps"],
+            "schedule=steps: expected one of cosine, cosine-step, step (did you mean 'step'?)",
+        ),
+        (["momentum=1"], "momentum=1.0: must be a finite number in [0, 1)"),
         (
             ["methods=none", "k=1"],
             "k=1: not a setting of methods=none (mpt-kl, mpt-lm, mpt-nodistill have it)",

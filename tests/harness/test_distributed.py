@@ -35,22 +35,41 @@ def torchrun(processes, *command, fails=False):
     assert (done.returncode != 0) == fails, done.stderr[-3000:]
 
 
-def test_the_parts_of_a_batch_are_the_batch(betons):
+@pytest.mark.parametrize(("batch_size", "processes", "last"), [(50, 2, [25, 25]), (72, 8, [2] * 4 + [1] * 4)])
+def test_the_parts_of_a_batch_are_the_batch(betons, batch_size, processes, last):
     digits = DATASETS["digits"]
     beton = ensure_beton(digits, "train", betons=betons)
 
     def batches(shard):
-        feed = open_feed(beton, digits, train=True, batch_size=50, shard=shard)
+        feed = open_feed(beton, digits, train=True, batch_size=batch_size, shard=shard)
         with feed.epoch(3, 1, start=2) as stream:
             return list(stream)
 
-    whole, parts = batches((0, 1)), [batches((rank, 2)) for rank in range(2)]
+    whole, parts = batches((0, 1)), [batches((rank, processes)) for rank in range(processes)]
 
-    assert len(whole) == len(parts[0]) == len(parts[1]) == 4
+    assert {len(whole)} == {len(part) for part in parts}
+    assert [len(part[-1].targets) for part in parts] == last
     for number, batch in enumerate(whole):
         for name in ("images", "targets", "indices"):
             together = torch.cat([getattr(part[number], name) for part in parts])
             assert torch.equal(together, getattr(batch, name))
+        assert {part[number].whole for part in parts} == {len(batch.targets)}
+
+
+def test_no_process_is_left_without_a_sample(betons):
+    digits = DATASETS["digits"]
+    beton = ensure_beton(digits, "train", betons=betons)
+    feeds = [
+        open_feed(beton, digits, train=True, batch_size=100, subset=np.arange(203), shard=(rank, 4))
+        for rank in range(4)
+    ]
+
+    for rank, feed in enumerate(feeds):
+        with feed.epoch(1, 0) as batches:
+            assert [(len(batch.targets), batch.whole) for batch in batches] == [
+                (25, 100),
+                (26 if rank < 3 else 25, 103),
+            ]
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused(betons):

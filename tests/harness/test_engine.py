@@ -120,7 +120,9 @@ def test_another_seed_gives_other_weights(feeds, together):
 
 
 def test_methods_differ(together):
-    assert len({together[name].network.fc.weight.sum().item() for name in NAMES}) == len(NAMES)
+    weights = {together[name].network.fc.weight.detach().numpy().tobytes() for name in NAMES}
+
+    assert len(weights) == len(NAMES)
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 6, 7, 11])
@@ -145,12 +147,13 @@ def test_going_on_from_any_step_gives_the_weights_of_never_stopping(stop_after, 
 
 def first_losses(feed, **settings):
     """By method, the mean loss of the first three steps."""
-    trained = cohort(feed, list(LOSSES), changes=AT_ONCE, **settings)
+    recipe = replace(RECIPE, schedule="cosine-step")
+    trained = cohort(feed, list(LOSSES), changes=AT_ONCE, recipe=recipe, **settings)
     for position in trained.train():
         if position.batch == 3:
             break
     return {
-        name: student.state()["sums"][0].item() / 3
+        name: student.state()["sums"][0].item() / (3 * RECIPE.batch_size)
         for name, student in zip(LOSSES, trained.students, strict=True)
     }
 
@@ -189,12 +192,74 @@ def test_the_history_tells_losses_accuracy_and_learning_rate_of_every_epoch(toge
     assert second["lr"] < first["lr"]
 
 
-def test_the_schedule_follows_the_runs_own_number_of_epochs():
-    for epochs in (1, 10, 300):
-        recipe = Recipe(epochs=epochs, batch_size=1, lr=0.1, weight_decay=0)
-        assert recipe.lr_at(0) == pytest.approx(0.1)
-        assert recipe.lr_at(epochs / 2) == pytest.approx(0.05)
-        assert recipe.lr_at(epochs) == pytest.approx(0)
+@pytest.mark.parametrize("schedule", ["cosine", "cosine-step"])
+@pytest.mark.parametrize("epochs", [2, 10, 300])
+def test_the_cosine_follows_the_runs_own_number_of_epochs(epochs, schedule):
+    recipe = Recipe(epochs=epochs, batch_size=1, lr=0.1, weight_decay=0, schedule=schedule)
+
+    assert recipe.lr_at(0) == pytest.approx(0.1)
+    assert recipe.lr_at(epochs / 2) == pytest.approx(0.05)
+    assert recipe.lr_at(epochs) == pytest.approx(0)
+
+
+def test_the_cosine_is_set_once_an_epoch_as_torchs_is_and_the_finer_one_at_every_step():
+    recipe = Recipe(epochs=5, batch_size=1, lr=0.1, weight_decay=0)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5)
+    for epoch in range(5):
+        assert recipe.lr_at(epoch) == recipe.lr_at(epoch + 0.99) == pytest.approx(torchs.get_last_lr()[0])
+        optimizer.step()
+        torchs.step()
+
+    finer = replace(recipe, schedule="cosine-step")
+    assert finer.lr_at(1) == recipe.lr_at(1)
+    assert recipe.lr_at(2) < finer.lr_at(1.5) < recipe.lr_at(1)
+
+
+@pytest.fixture(scope="module")
+def uneven(betons):
+    """A feed whose last batch has 20 samples, the others 70."""
+    return open_feed(ensure_beton(DIGITS, "train", betons=betons), DIGITS, train=True, batch_size=70)
+
+
+@pytest.mark.parametrize("stop_after", [4, 5, 6])
+def test_going_on_before_and_after_a_partial_batch_gives_the_weights_of_never_stopping(stop_after, uneven):
+    recipe = replace(RECIPE, batch_size=70)
+    (expected,) = train(cohort(uneven, ["none"], recipe=recipe)).students
+    first = cohort(uneven, ["none"], recipe=recipe)
+    for done, _ in enumerate(first.train(), start=1):
+        if done == stop_after:
+            break
+
+    second = cohort(uneven, ["none"], recipe=recipe, position=first.position)
+    second.students[0].load(copy.deepcopy(first.students[0].state()))
+    train(second)
+
+    assert_same_weights(weights(second.students[0]), weights(expected))
+    assert second.students[0].history == expected.history
+
+
+def test_the_last_partial_batch_is_trained_on_and_counts_by_its_samples(uneven, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Student, "learn", watch(Student.learn, lambda batch: seen.append(batch)))
+    trained = train(cohort(uneven, ["none"], recipe=replace(RECIPE, epochs=1, batch_size=70, lr=1e-9)))
+
+    assert [len(batch.targets) for batch in seen] == [70, 70, 70, 70, 20]
+    assert sorted(torch.cat([batch.indices for batch in seen]).tolist()) == list(range(300))
+    assert trained.images == 300
+    (entry,) = trained.students[0].history
+    network = models.build(MODEL, 10, 3)
+    of_samples = torch.nn.CrossEntropyLoss(reduction="none")
+    losses = torch.cat([of_samples(network(batch.images), batch.targets) for batch in seen])
+    assert entry["loss"] == pytest.approx(losses.mean().item(), rel=1e-4)
+
+
+def watch(learn, tell):
+    def watched(self, batch, **rest):
+        tell(batch)
+        learn(self, batch, **rest)
+
+    return watched
 
 
 @pytest.mark.parametrize("epochs", [90, 18, 3])

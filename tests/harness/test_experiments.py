@@ -5,6 +5,7 @@ import pytest
 from harness import config
 from harness.experiments import EXPERIMENTS
 from harness.plan import expand
+from tests.picture_folders import make_folder
 
 
 def settings(*words):
@@ -12,9 +13,10 @@ def settings(*words):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_can_be_planned_on_every_dataset_of_it(name):
+def test_every_experiment_can_be_planned_on_every_dataset_of_it(name, tmp_path):
     for dataset in EXPERIMENTS[name].datasets:
-        for setting in settings(f"experiment={name}", f"dataset={dataset}"):
+        own = [f"data={make_folder(tmp_path)}", "old_classes=all"] if dataset == "folder" else []
+        for setting in settings(f"experiment={name}", f"dataset={dataset}", *own):
             assert setting.dataset == dataset
             assert expand(setting)
 

@@ -62,7 +62,7 @@ def test_a_post_hoc_method_brings_the_candidate_that_it_changes(bench):
 def test_the_strength_is_chosen_with_a_model_that_has_not_seen_the_data(bench):
     runs = {run.label: run for run in bench.plan("methods=posthoc-bias", *WORDS)}
 
-    assert runs["holdout none"].split.validation == 0.1
+    assert runs["holdout none"].split.validation == 0.3
     assert runs["none"].split.validation == 0
     assert runs["posthoc-bias"].parents[-1] == runs["holdout none"].id
 

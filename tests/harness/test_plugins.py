@@ -26,7 +26,7 @@ SCALED = Entry(path="{package}.parts:Scaled", summary="a constant times the cros
 BLOBS = Dataset(
     name="blobs", summary="coloured squares", version=1, source="{package}.parts:blobs", classes=4,
     image_size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25),
-    augmentation=Augmentation(kind="pad-crop", pad=1), stored=RAW, stored_for={{}}, arch="tiny",
+    augmentation=Augmentation(kind="pad-crop", pad=1), stored=RAW, arch="tiny",
     training=Training(epochs=1, batch_size=8, lr=0.1, weight_decay=0.0), hyperparameters={{"factor": 3.0}},
     embedding={{}}, needs_data=False, train_samples=40, test_samples=20,
 )

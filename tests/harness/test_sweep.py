@@ -93,7 +93,7 @@ def test_a_plan_starts_nothing(tmp_path):
         "table: digits: resnet8 (cifar stem) -> resnet8 (cifar stem), 5 of 10 classes old; epochs=30"
         in shown.stdout
     )
-    assert f"images: digits will be converted into {runs}/betons" in shown.stdout
+    assert f"images: digits will be converted into {runs}/betons, about 1 MB" in shown.stdout
     assert "of training on one" in shown.stdout
     assert not runs.exists()
 

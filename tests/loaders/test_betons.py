@@ -20,12 +20,6 @@ def copied(train_digits: Beton, betons: Path, tmp_path: Path) -> Path:
     return tmp_path / "betons" / train_digits.path.relative_to(betons)
 
 
-@pytest.fixture
-def ffcv() -> None:
-    """Imported without its warnings."""
-    pytest.importorskip("loaders.ffcv_patches", reason="FFCV is not installed")
-
-
 @pytest.mark.usefixtures("ffcv")
 def test_the_file_format_is_that_of_ffcv(train_digits: Beton) -> None:
     from ffcv.fields import IntField, RGBImageField

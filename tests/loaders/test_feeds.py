@@ -68,15 +68,22 @@ def test_evaluation_yields_every_sample_once_and_in_order(digits_to_test: Beton,
     assert got[0].images.shape == (200, 8, 8, 3)
 
 
-def test_training_drops_the_partial_batch_and_draws_a_new_order_each_epoch(
-    train_digits: Beton, how: How
-) -> None:
+def test_training_yields_every_sample_once_in_a_new_order_each_epoch(train_digits: Beton, how: How) -> None:
     feed = open_feed(train_digits, DIGITS, train=True, batch_size=70, **how)
     first, second = batches(feed, epoch=0), batches(feed, epoch=1)
-    assert feed.batches == len(first) == 4
+    assert feed.batches == len(first) == 5
+    assert [len(b.images) for b in first] == [b.whole for b in first] == [70, 70, 70, 70, 20]
     seen = torch.cat([b.indices for b in first])
-    assert len(set(seen.tolist())) == 280
+    assert sorted(seen.tolist()) == list(range(300))
     assert not torch.equal(seen, torch.cat([b.indices for b in second]))
+
+
+def test_a_last_batch_of_one_sample_joins_the_one_before(train_digits: Beton, how: How) -> None:
+    """BatchNorm cannot train on a single sample."""
+    feed = open_feed(train_digits, DIGITS, train=True, batch_size=100, subset=np.arange(201), **how)
+    assert feed.batches == 2
+    assert [len(b.images) for b in batches(feed)] == [b.whole for b in batches(feed)] == [100, 101]
+    assert [len(b.images) for b in batches(feed, start=1)] == [101]
 
 
 def test_a_feed_opened_again_replays_an_epoch_whatever_the_workers(train_digits: Beton, how: How) -> None:

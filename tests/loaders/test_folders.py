@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from loaders.betons import ensure_beton
-from loaders.datasets import DATASETS, digests, fingerprint, look_into
+from loaders.datasets import DATASETS, Encoding, beton_bytes, digests, fingerprint, look_into
+from loaders.layout import read_index
 from loaders.sources import open_source
+from tests.picture_folders import make_folder, photograph
 
 FOLDER = DATASETS["folder"]
 
@@ -205,3 +207,38 @@ def test_the_wrong_number_of_images_is_refused_before_one_is_read(tmp_path: Path
     with pytest.raises(ValueError, match=r"imagenet has 5 test images, but 4 were found in .*val \("):
         look_into(small, data)
     assert look_into(replace(small, test_samples=4), data).train_samples == 4
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        Encoding(write_mode="original"),
+        Encoding(),
+        Encoding(write_mode="jpg", max_resolution=100),
+        Encoding(write_mode="proportion", max_resolution=60, jpeg_share=0.5),
+    ],
+)
+def test_disk_space_is_known_before_anything_is_built(tmp_path: Path, encoding: Encoding) -> None:
+    data = make_folder(tmp_path / "data", train=24)
+    for number in range(20):
+        image = Image.fromarray(photograph(number, 280, 350))
+        image.save(data / f"train/cat/{number}.jpg", quality=85)
+    (data / "train/dog/torn.jpg").write_bytes(b"")
+    guess = beton_bytes(FOLDER, data, encoding, look_into(FOLDER, data))
+    assert guess is not None
+    betons = [
+        ensure_beton(FOLDER, part, data=data, betons=tmp_path / "betons", encoding=encoding)
+        for part in ("train", "test")
+    ]
+    stored = sum(int(read_index(beton.path).sizes.sum()) for beton in betons)
+    assert 0.7 * stored < guess < 1.4 * stored
+
+
+def test_disk_space_of_fixed_images_follows_from_their_number() -> None:
+    cifar = DATASETS["cifar10"]
+    assert beton_bytes(cifar, None, cifar.encoding(), look_into(cifar, None)) == 60_000 * 3 * 32 * 32
+
+
+def test_disk_space_of_images_that_are_elsewhere_is_not_known() -> None:
+    imagenet = DATASETS["imagenet"]
+    assert beton_bytes(imagenet, None, imagenet.encoding(), look_into(imagenet, None)) is None

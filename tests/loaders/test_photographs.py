@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from loaders import jpeg
-from loaders.encoding import encode_jpeg, shrink
+from loaders.encoding import encode_jpeg, keep_jpeg, shrink
 from loaders.kernels import U64
 from loaders.layout import JPEG, RAW
 from loaders.photographs import Crop, File, crop_photographs
@@ -21,11 +22,11 @@ from loaders.resize import Taps, fill_taps, flipped, random_box, resample
 from tests.picture_folders import photograph
 
 SIDE = 48
-CENTRE = Crop(train=False, key=U64(0), epoch=U64(0), flip=False, resize=55)
+CENTRE = Crop(train=False, key=U64(0), epoch=U64(0), flip=False, resize=55, reduced=False)
 
 
 def random_crop(key: int, epoch: int) -> Crop:
-    return Crop(train=True, key=U64(key), epoch=U64(epoch), flip=True, resize=0)
+    return Crop(train=True, key=U64(key), epoch=U64(epoch), flip=True, resize=0, reduced=False)
 
 
 def stored(images: list[NDArray[np.uint8]], *, as_jpeg: bool = False) -> File:
@@ -154,19 +155,66 @@ def test_random_boxes_are_as_large_and_as_long_as_torchvisions() -> None:
     assert abs(np.median(np.log(ratio))) < 0.02
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_large_boxes_of_jpegs_are_decoded_at_reduced_scale(train: bool) -> None:
+    """What is left of the box is at least twice as large as the target; smaller boxes stay as they are."""
+    large, small = photograph(0, 400, 500), photograph(1, 90, 120)
+    file, out = stored([large, small], as_jpeg=True), np.empty((2, 2, 24, 24, 3), np.uint8)
+    for epoch in range(4):
+        crop = Crop(train=train, key=U64(3), epoch=U64(epoch), flip=True, resize=28, reduced=True)
+        for one, reduced in zip(out, (True, False), strict=True):
+            crop_photographs(file, np.arange(2), crop._replace(reduced=reduced), one)
+        boxes = [random_box(U64(3), U64(epoch), U64(n), *x.shape[:2]) for n, x in enumerate([large, small])]
+        for number, (_, _, height, width) in enumerate(boxes):
+            side = min(height, width) / 24 if train else min((large, small)[number].shape[:2]) / 28
+            differs = difference(*out[:, number])
+            assert (differs.any()) == (side >= 4)
+            assert differs.mean() < 1.5
+
+
+def test_reduced_scale_changes_real_photographs_by_less_than_a_grey_level(
+    imagenet_photographs: list[Path],
+) -> None:
+    """On average by less than 0.7 for boxes that are decoded at reduced scale."""
+    kept = [keep_jpeg(path.read_bytes()) for path in imagenet_photographs[::6]]
+    blobs = [np.frombuffer(image.data, np.uint8) for image in kept]
+    sizes = np.array([len(blob) for blob in blobs])
+    heights, widths = np.array([image.height for image in kept]), np.array([image.width for image in kept])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    modes = np.full(len(kept), JPEG, np.uint8)
+    file = File(np.concatenate(blobs), starts, sizes, modes, heights, widths)
+    crop = Crop(train=True, key=U64(3), epoch=U64(0), flip=True, resize=0, reduced=True)
+    out = np.empty((2, len(kept), 64, 64, 3), np.uint8)
+    for one, reduced in zip(out, (True, False), strict=True):
+        crop_photographs(file, np.arange(len(kept)), crop._replace(reduced=reduced), one)
+    differences = difference(*out).mean(axis=(1, 2, 3))
+    assert (differences > 0).sum() > 10
+    assert differences[differences > 0].mean() < 0.7
+
+
 SAMPLINGS = ["4:4:4", "4:2:2", "4:2:0"]
 
 
 def assert_a_part_is_the_same(
-    image: NDArray[np.uint8], sampling: str, top: int, bottom: int, left: int, right: int
+    image: NDArray[np.uint8],
+    sampling: str,
+    top: int,
+    bottom: int,
+    left: int,
+    right: int,
+    reduction: int = 1,
 ) -> None:
-    height, width, _ = image.shape
-    blob = saved(image, quality=95, subsampling=sampling, restart_marker_blocks=1)
-    whole = jpeg.decode(blob, height, width, np.empty(3 * height * width, np.uint8))
+    """Rows and columns count after the reduction."""
+    height, width = image.shape[:2]
+    options = {} if sampling == "grey" else {"subsampling": sampling}
+    blob = saved(image, quality=95, restart_marker_blocks=1, **options)
+    whole = jpeg.decode(blob, height, width, np.empty(3 * height * width, np.uint8), reduction)
     part = np.empty(len(blob) + jpeg.HEADROOM, np.uint8)
-    size, y, x, h, w = jpeg.cut(blob, top, bottom, left, right, part)
+    box = (top, min(bottom * reduction, height) / reduction, left, min(right * reduction, width) / reduction)
+    size, y, x, h, w = jpeg.cut(blob, *(int(edge * reduction) for edge in box), reduction, part)
     assert 0 < size <= len(blob)
-    pixels = jpeg.decode(part[:size], h, w, np.empty(3 * h * w, np.uint8))
+    pixels = jpeg.decode(part[:size], h, w, np.empty(3 * h * w, np.uint8), reduction)
+    y, x = y // reduction, x // reduction
     np.testing.assert_array_equal(
         pixels[top - y : bottom - y, left - x : right - x], whole[top:bottom, left:right]
     )
@@ -180,6 +228,20 @@ def test_a_part_of_a_jpeg_has_the_pixels_of_the_whole(data: st.DataObject) -> No
     bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
     sampling = data.draw(st.sampled_from(SAMPLINGS))
     assert_a_part_is_the_same(photograph(1, height, width), sampling, top, bottom, left, right)
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_a_part_has_the_pixels_of_the_whole_at_reduced_scale_too(data: st.DataObject) -> None:
+    reduction = data.draw(st.sampled_from([2, 4, 8]))
+    height, width = (data.draw(st.integers(8 * reduction, 20 * reduction)) for _ in range(2))
+    tall, wide = -(-height // reduction), -(-width // reduction)
+    top, left = data.draw(st.integers(0, tall - 6)), data.draw(st.integers(0, wide - 6))
+    bottom, right = data.draw(st.integers(top + 6, tall)), data.draw(st.integers(left + 6, wide))
+    sampling = data.draw(st.sampled_from([*SAMPLINGS, "grey"]))
+    image = photograph(1, height, width)
+    image = image[..., 1] if sampling == "grey" else image
+    assert_a_part_is_the_same(image, sampling, top, bottom, left, right, reduction)
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -204,7 +266,7 @@ def test_a_part_that_ends_at_an_mcu_has_its_neighbours_colour(sampling: str, edg
 @pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 4}, {"progressive": True}])
 def test_a_jpeg_without_a_marker_at_every_mcu_is_not_cut(options: dict[str, object]) -> None:
     blob = saved(photograph(0, 60, 70), **options)
-    assert jpeg.cut(blob, 10, 20, 10, 20, np.empty(len(blob) + jpeg.HEADROOM, np.uint8))[0] == 0
+    assert jpeg.cut(blob, 10, 20, 10, 20, 1, np.empty(len(blob) + jpeg.HEADROOM, np.uint8))[0] == 0
 
 
 def test_a_jpeg_that_cannot_be_cut_is_decoded_whole(photographs: list[NDArray[np.uint8]]) -> None:

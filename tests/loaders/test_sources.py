@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image, features
 
 from loaders.batches import Batch
@@ -19,7 +20,9 @@ from loaders.encoding import encode_all
 from loaders.feeds import Kind, open_feed
 from loaders.glyphs import CHARACTERS, GlyphSource
 from loaders.images import UnreadableError, read_image
+from loaders.jpeg import decode_whole
 from loaders.layout import JPEG, read_index
+from loaders.layout import RAW as RAW_MODE
 from loaders.sources import open_source
 from loaders.stream import PrefetchReader, Reader
 from tests.picture_folders import make_folder, photograph
@@ -251,6 +254,130 @@ def test_glyphs100_has_these_bytes_on_every_machine() -> None:
         for index in range(150):
             digest.update(source.read(index).pixels.tobytes())
     assert digest.hexdigest() == "d9f21cd0a0e21af6e0625a544f5a6bd552f54d6909b8c4acad81fa136680cd92"
+
+
+def stored_pixels(beton: Beton) -> list[tuple[int, NDArray[np.uint8]]]:
+    """Mode and pixels of each image of a beton."""
+    index, file = read_index(beton.path), np.memmap(beton.path, np.uint8, mode="r")
+    found = []
+    for start, size, mode, *shape in zip(
+        index.starts, index.sizes, index.modes, index.heights, index.widths, strict=True
+    ):
+        data = file[start : start + size]
+        pixels = decode_whole(data.tobytes()) if mode == JPEG else np.array(data.reshape(*shape, 3))
+        assert pixels.shape == (*shape, 3)
+        found.append((int(mode), pixels))
+    return found
+
+
+@pytest.fixture
+def every_kind(pictures: Path) -> Path:
+    """A folder whose class `cat` has images of every kind, by name."""
+    cats, image = pictures / "train/cat", Image.open(pictures / "train/cat/000.png")
+    for path in cats.iterdir():
+        path.unlink()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image.save(cats / "baseline.jpg", exif=turned)
+    image.convert("L").save(cats / "grey.jpg")
+    image.convert("CMYK").save(cats / "printed.jpg")
+    image.save(cats / "progressive.jpg", progressive=True)
+    image.save(cats / "real.png")
+    image.save(cats / "really a jpeg.png", format="JPEG", keep_rgb=True)
+    return pictures
+
+
+def test_original_photographs_have_the_pixels_of_image_folder(every_kind: Path, tmp_path: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    beton = ensure_beton(FOLDER, "train", data=every_kind, betons=tmp_path / "betons")
+    assert beton.manifest.encoding == "original"
+    theirs = ImageFolder(every_kind / "train")
+    for (_, ours), (image, _) in zip(stored_pixels(beton), theirs, strict=True):
+        np.testing.assert_array_equal(ours, np.asarray(image))
+
+
+@pytest.mark.parametrize("tool", [True, False])
+def test_what_is_no_jpeg_of_a_usual_kind_is_stored_raw_and_counted(
+    every_kind: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: bool
+) -> None:
+    if not tool:
+        monkeypatch.setattr(shutil, "which", lambda *_: None)
+    elif shutil.which("jpegtran") is None:
+        pytest.skip("jpegtran is not installed")
+    beton = ensure_beton(FOLDER, "train", data=every_kind, betons=tmp_path / "betons")
+    modes = [mode for mode, _ in stored_pixels(beton)]
+    progressive = JPEG if tool else RAW_MODE
+    assert modes[:6] == [JPEG, JPEG, RAW_MODE, progressive, RAW_MODE, JPEG]
+    counted = {"JPEG of 4 components, CMYK": 1}
+    if not tool:
+        counted["progressive JPEG (jpegtran would keep it)"] = 1
+    assert beton.manifest.converted == counted
+
+
+def test_a_torn_jpeg_is_left_out_of_original_photographs(every_kind: Path, tmp_path: Path) -> None:
+    path = every_kind / "train/cat/baseline.jpg"
+    path.write_bytes(path.read_bytes()[:900])
+    beton = ensure_beton(FOLDER, "train", data=every_kind, betons=tmp_path / "betons")
+    (rejected,) = beton.manifest.rejected
+    assert "baseline.jpg: image file is truncated" in rejected
+
+
+def test_one_large_image_needs_no_large_file(every_kind: Path, tmp_path: Path) -> None:
+    before = ensure_beton(FOLDER, "train", data=every_kind, betons=tmp_path / "one").path.stat().st_size
+    Image.fromarray(photograph(0, 1100, 1000)).save(every_kind / "train/dog/large.png")
+    beton = ensure_beton(FOLDER, "train", data=every_kind, betons=tmp_path / "two")
+    assert before < 6e6
+    assert beton.path.stat().st_size < 18e6
+    assert stored_pixels(beton)[-1][1].shape == (1100, 1000, 3)
+
+
+@pytest.mark.parametrize("setting", ["max_resolution", "jpeg_quality", "jpeg_share"])
+def test_original_photographs_take_no_setting_that_changes_them(setting: str) -> None:
+    with pytest.raises(ValueError, match=rf"{setting}=1: original photographs are kept as they are"):
+        FOLDER.encoding(**{setting: 1})
+    assert FOLDER.encoding(**{setting: 1, "write_mode": "proportion"}).write_mode == "proportion"
+
+
+@pytest.mark.usefixtures("ffcv")
+def test_stock_ffcv_reads_original_photographs(every_kind: Path, tmp_path: Path) -> None:
+    from ffcv.fields.decoders import CenterCropRGBImageDecoder, IntDecoder
+    from ffcv.loader import Loader
+
+    beton = ensure_beton(FOLDER, "train", data=every_kind, betons=tmp_path / "betons")
+    pipelines = {"image": [CenterCropRGBImageDecoder((32, 32), ratio=1)], "label": [IntDecoder()]}
+    loader = Loader(str(beton.path), batch_size=12, num_workers=1, pipelines=pipelines)
+    ((images, _),) = loader
+    for seen, (_, pixels) in zip(images, stored_pixels(beton), strict=True):
+        height, width, _ = pixels.shape
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        centre = Image.fromarray(pixels[top : top + side, left : left + side])
+        wanted = np.asarray(centre.resize((32, 32), Image.Resampling.BOX))
+        assert np.abs(seen.astype(float) - wanted).mean() < 4  # FFCV decodes with a fast DCT
+
+
+def test_evaluation_sees_real_photographs_as_torchvision_does(
+    imagenet_photographs: list[Path], tmp_path: Path
+) -> None:
+    """Torchvision crops the original files: no difference of more than 0.2 grey levels on average."""
+    from torchvision.transforms import v2
+
+    chosen = imagenet_photographs[::5]
+    for part in ("train", "val"):
+        (tmp_path / "data" / part / "all").mkdir(parents=True)
+        for path in chosen[: None if part == "val" else 1]:
+            (tmp_path / "data" / part / "all" / path.name).symlink_to(path)
+    beton = ensure_beton(FOLDER, "test", data=tmp_path / "data", betons=tmp_path / "betons")
+    steps = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.PILToTensor()])
+    feed = open_feed(beton, FOLDER, train=False, batch_size=len(chosen))
+    with feed.epoch(0, 0) as batches:
+        (batch,) = batches
+    for ours, path in zip(batch.images, chosen, strict=True):
+        theirs = steps(Image.open(path).convert("RGB")).permute(1, 2, 0)
+        assert (ours.float() - theirs.float()).abs().mean() < 0.7  # at reduced scale
+    theirs = torch.stack([steps(Image.open(path).convert("RGB")) for path in chosen])
+    assert (batch.images.permute(0, 3, 1, 2).float() - theirs.float()).abs().mean() < 0.2
 
 
 @pytest.fixture(scope="module")

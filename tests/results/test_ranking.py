@@ -85,11 +85,11 @@ class TestRank:
         assert 0 < interval.low < interval.estimate < interval.high
 
     def test_one_seed_that_fails_is_no_evidence_of_a_worse_method(self):
-        events = draw([0.02, 0.02, 0.02], seeds=5, samples=2000)
+        events = draw([0.02] * 5, seeds=5, samples=2000)
         events[2, 4] = draw([0.6], seeds=1, samples=2000)[0]
 
-        assert rank(events).ranks == [1, 1, 1]
-        assert rank(events).unstable.tolist() == [False, False, True]
+        assert rank(events).ranks == [1] * 5
+        assert rank(events).unstable.tolist() == [False, False, True, False, False]
 
     def test_a_method_is_unstable_from_three_times_the_spread_of_the_others_on(self):
         pattern = [[1, -1, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 1, -1, 0], [0, 0, 0, 1, -1]]
@@ -100,10 +100,22 @@ class TestRank:
             assert (ranking.noise[0] > 9 * others) is np.bool_(expected)
             assert ranking.unstable.tolist() == [expected, False, False, False, False]
 
-    def test_two_methods_or_three_seeds_of_three_are_too_few_to_call_one_unstable(self):
-        values = 0.1 + 0.01 * np.array([[30, -10, -20], [0, 0, 1], [1, 0, 0]])
+    def test_an_unstable_method_has_no_rank_and_widens_no_other_interval(self):
+        events = draw([0.02, 0.03, 0.05, 0.02, 0.02], seeds=5, samples=2000)
+        events[4, 4] = draw([0.6], seeds=1, samples=2000)[0]
+        rows = {name: by_seed(row) for name, row in zip("abcde", events, strict=True)}
+
+        labels, ranking = rank_rows(rows, range(5))
+
+        assert labels == ("a", "b", "c", "d")
+        assert (ranking.half_width == rank(events[:4]).half_width).all()
+        assert (ranking.half_width[0, 1] < 0.2 * rank(events).half_width[0, 1]).all()
+
+    def test_four_methods_are_too_few_to_call_one_unstable(self):
+        values = 0.1 + 0.01 * np.array([[30, -10, -20, 5], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]])
+
         assert not rank_means(values).unstable.any()
-        assert not rank_means(np.tile(values[:2], 4)).unstable.any()
+        assert rank_means(np.vstack([values, [[0, 0, 0, 0.01]]])).unstable.tolist() == [True, *[False] * 4]
 
     def test_order_of_methods_seeds_and_samples_does_not_matter(self):
         ranking = rank(EXAMPLE)

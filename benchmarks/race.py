@@ -1,0 +1,135 @@
+"""Variants of loading that take turns in one process, and the feeds that are compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import psutil
+from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
+from ffcv.loader import Loader, OrderOption
+from ffcv.pipeline.operation import Operation
+from ffcv.transforms import RandomHorizontalFlip, ToTensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.report import Row, cores, median_row
+from loaders import datasets, ffcv_patches, jpeg  # noqa: F401  # patches FFCV for all variants
+from loaders.betons import Beton
+from loaders.feeds import Kind, open_feed
+from loaders.stream import Reader
+
+MIN_SECONDS = 0.5  # of a measurement, in full epochs
+
+Variants = Mapping[str, Callable[[], int]]
+"""By name, a function that runs one epoch and returns how many images it saw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Images per second and per second of processor time (of all processes), one entry per round."""
+
+    images_per_s: list[float]
+    images_per_cpu_s: list[float]
+
+
+def race(variants: Variants, rounds: int) -> dict[str, Pace]:
+    """Let the variants take turns; a first turn, which compiles and fills caches, does not count."""
+    paces = {name: Pace(images_per_s=[], images_per_cpu_s=[]) for name in variants}
+    for epoch in variants.values():
+        epoch()
+    for _ in range(rounds):
+        for name, epoch in variants.items():
+            images, seconds, cpu_seconds = timed(epoch)
+            paces[name].images_per_s.append(images / seconds)
+            paces[name].images_per_cpu_s.append(images / cpu_seconds)
+    return paces
+
+
+def timed(epoch: Callable[[], int]) -> tuple[int, float, float]:
+    """Images, seconds and processor seconds of as many epochs as a measurement needs."""
+    images, start, cpu_start = 0, time.perf_counter(), cpu_seconds()
+    while (seconds := time.perf_counter() - start) < MIN_SECONDS:
+        images += epoch()
+    return images, seconds, cpu_seconds() - cpu_start
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of its children."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return float(sum(spent.user + spent.system for spent in times))
+
+
+def our_feed(
+    beton: Beton,
+    dataset: datasets.Dataset,
+    batch_size: int,
+    kind: Kind,
+    reader: type[Reader] | None = None,
+) -> Callable[[], int]:
+    feed = open_feed(beton, dataset, train=True, batch_size=batch_size, kind=kind, reader=reader)
+    epochs = count()
+
+    def epoch() -> int:
+        with feed.epoch(1, next(epochs)) as batches:
+            return sum(len(batch.indices) for batch in batches)
+
+    return epoch
+
+
+def stock_feed(beton: Beton, batch_size: int, image: list[Operation]) -> Callable[[], int]:
+    loader = Loader(
+        str(beton.path),
+        batch_size=batch_size,
+        num_workers=cores(),
+        os_cache=True,
+        order=OrderOption.RANDOM,
+        drop_last=True,
+        pipelines={"image": image, "label": [IntDecoder(), ToTensor()]},
+    )
+    return lambda: sum(len(labels) for _, labels in loader)
+
+
+def data_loader(images: Dataset[Any], batch_size: int) -> DataLoader[Any]:
+    """A DataLoader that keeps its processes. They are spawned, because numba's threads forbid a fork."""
+    return DataLoader(
+        images,
+        batch_size,
+        shuffle=True,
+        num_workers=cores(),
+        drop_last=True,
+        persistent_workers=True,
+        multiprocessing_context="spawn",
+    )
+
+
+def stock_resized_crop() -> list[Operation]:
+    """FFCV's own random boxes."""
+    return [RandomResizedCropRGBImageDecoder((224, 224)), RandomHorizontalFlip(), ToTensor()]
+
+
+def decoding_alone(blobs: list[bytes]) -> Callable[[], int]:
+    """Every JPEG in full, with one thread per core."""
+    pool = ThreadPoolExecutor(cores())
+
+    def decode(part: Sequence[bytes]) -> int:
+        return sum(len(jpeg.decode_whole(blob)) > 0 for blob in part)
+
+    parts = [blobs[start : start + 8] for start in range(0, len(blobs), 8)]
+    return lambda: sum(pool.map(decode, parts))
+
+
+def pace_rows(work: str, paces: Mapping[str, Pace]) -> Iterator[Row]:
+    for name, pace in paces.items():
+        yield median_row(work, name, pace.images_per_s, "images/s")
+        yield median_row(work, name, pace.images_per_cpu_s, "images/CPU-s")
+
+
+def ratio_row(work: str, paces: Mapping[str, Pace], ours: str, other: str, target: float | None) -> Row:
+    pairs = zip(paces[ours].images_per_s, paces[other].images_per_s, strict=True)
+    ratios = [one / two for one, two in pairs]
+    return median_row(work, f"{ours} / {other}", ratios, "ratio", target)
