@@ -29,7 +29,7 @@ setup: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt tools/system-packages
 	@extras="$$(PYTHON=$(PYTHON) tools/system-packages)" && \
 	{ test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
-	echo "installing the packages into $(VENV) (about 5 GB with torch's CUDA build; minutes the first time)" && \
+	echo "installing the packages into $(VENV) (about 7 GB with torch's CUDA build; minutes the first time)" && \
 	$(PIP) --editable '.[train,dev]' && \
 	for extra in $$extras; do $(PIP) --editable ".[$$extra]" || echo "$$extra could not be installed: going on without it"; done
 	@touch $@

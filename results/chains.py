@@ -132,8 +132,8 @@ def chain_table(chain: Chain) -> Table:
         ),
         rules=frozenset(),
         footer=(
-            f"{len(first):,} test samples of the first model's classes; {len(seeds)} seeds; rates in %, "
-            "mean±std over seeds.",
+            f"{len(first):,} test samples of the first model's classes; "
+            f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}; rates in %, mean±std over seeds.",
             "NFR of a step: right before it and wrong after it. Sum: over the steps. Since first: right with "
             "the first model, wrong with the last; methods are ranked by it. ER all: of the last model.",
         ),

@@ -87,6 +87,7 @@ def open_source(path: Path, text: TextFormat) -> Source:
     """
     ending, compression = endings(path)
     if ending not in FORMATS:
+        _must_be_there(path)
         known = ", ".join(FORMATS)
         raise ValueError(f"the ending must be one of {known} (each also with .gz or .zst)")
     return FORMATS[ending](path, compression, text)

@@ -119,6 +119,7 @@ def test_a_command_turns_a_users_mistake_into_one_line_and_exit_code_2(error, ca
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
+    assert "Errno" not in captured.err
 
 
 def test_a_command_does_not_hide_a_bug():

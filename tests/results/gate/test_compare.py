@@ -115,7 +115,7 @@ def test_escape_sequences_do_not_reach_the_terminal(files, capsys):
         (["critical=nowhere.txt"], "nowhere.txt"),
         (["critical=empty.txt"], "names no sample"),
         (["critical=binary.txt"], "binary.txt: not a text file"),
-        (["json=nowhere/gate.json"], "No such folder: 'nowhere'"),
+        (["json=nowhere/gate.json"], "nowhere: No such folder"),
         (["show=-1"], "must be 0 or more"),
         (["old_classes=zebra"], "of class 'zebra'"),
         (["max_nrf=1%"], "did you mean 'max_nfr'"),
@@ -134,9 +134,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(files, capsys, words, message):
 def test_files_must_be_named_and_exist(files, capsys):
     assert main(["old=old.csv"]) == 2
     assert main(["old=old.csv", "new=nowhere.csv"]) == 2
+    assert main(["old=old.csv", "new=nowhere"]) == 2
     err = capsys.readouterr().err
     assert "old= and new= must name two files" in err
-    assert "nowhere.csv" in err
+    assert "error: nowhere.csv: No such file\n" in err
+    assert "error: nowhere: No such file\n" in err
 
 
 def test_old_classes_may_be_a_file_of_names(files, capsys):
