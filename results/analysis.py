@@ -161,7 +161,7 @@ class _Rights:
     def of(cls, comparison: Comparison) -> _Rights | None:
         """None where no old model is done."""
         updated = {
-            row.label: {seed: record for seed, record in _old_models(comparison, row).items() if record.right}
+            row.label: {seed: record for seed, record in comparison.old_records(row).items() if record.right}
             for row in comparison.candidates
         }
         found = [record for by_seed in updated.values() for record in by_seed.values()]
@@ -196,12 +196,6 @@ class _Rights:
         """[N] negative flips against the old model of the row of that label, by seed."""
         old = self.old[label]
         return {seed: old[seed] & ~right[: self.samples] for seed, right in row.items() if seed in old}
-
-
-def _old_models(comparison: Comparison, row: Row) -> Mapping[int, Record]:
-    if not comparison.chained:
-        return comparison.old.records
-    return {seed: parents[0] for seed, parents in row.parents.items()}
 
 
 def _right(record: Record) -> Booleans:

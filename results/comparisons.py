@@ -159,6 +159,12 @@ class Comparison:
             return f"{new}; old model: {given['kind']} of sha256 {given['sha256'][:12]}"
         return f"{new}; old model: {_key_values(self.old_run['recipe'])}"
 
+    def old_records(self, row: Row) -> Mapping[int, Record]:
+        """The records of the old model that a row's candidates update, by seed."""
+        if not self.chained:
+            return self.old.records
+        return {seed: parents[0] for seed, parents in row.parents.items()}
+
     @property
     def rows(self) -> tuple[Row, ...]:
         """The old model, unless every candidate has its own, then the candidates."""

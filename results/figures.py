@@ -5,6 +5,7 @@ python -m results.figures runs=runs out=figures
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import textwrap
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from common.cli import command
 from common.text import say
+from results.chains import Chain, Course, chains
 from results.comparisons import BASELINE, Comparison, Row
 from results.figure_style import (
     Style,
@@ -191,6 +193,34 @@ def curves(store: Store, comparison: Comparison) -> Figure:
     return figure
 
 
+def along_chain(chain: Chain) -> Figure:
+    """Flips since the first model after each step of a chain, and the sum of the steps' flips, by method."""
+    figure = new_figure(title=chain.title)
+    axes = add_axes(figure)
+    styles = styles_of([(label.partition("[")[0], label) for label in chain.courses])
+    steps = range(1, len(chain.classes))
+    for label, by_seed in chain.courses.items():
+        if by_seed:
+            since, summed = (
+                100 * np.array(list(map(of, by_seed.values()))).mean(axis=0) for of in (_since_first, _summed)
+            )
+            style = styles[label]
+            axes.plot(steps, since, marker=style.marker, color=style.colour, label=label)
+            axes.plot(steps, summed, ":", color=style.colour)
+    axes.set_xticks(list(steps), [f"{count} classes" for count in chain.classes[1:]])
+    axes.set(ylabel="NFR in %", ylim=(0, None))
+    legend_on_the_right(axes)
+    return figure
+
+
+def _since_first(course: Course) -> list[float]:
+    return [float((course.right[0] & ~right).mean()) for right in course.right[1:]]
+
+
+def _summed(course: Course) -> list[float]:
+    return list(itertools.accumulate(course.flips))
+
+
 FIGURES: Mapping[str, Callable[[Store, Comparison], Figure]] = {
     "pareto": pareto,
     "margins": margins,
@@ -219,7 +249,7 @@ def _pairs(store: Store, comparison: Comparison, row: Row, *, margins: bool = Fa
     """The row's predictions paired with the old model's, by seed; with `margins`, only pairs with margins."""
     pairs = []
     for seed, record in row.records.items():
-        old = comparison.old.records.get(seed)
+        old = comparison.old_records(row).get(seed)
         if old is not None:
             both = pair(store.predictions(old), store.predictions(record))
             if not margins or (both.old.margin is not None and both.new.margin is not None):
@@ -331,6 +361,9 @@ def main(argv: Sequence[str]) -> int:
         for name, draw in FIGURES.items():
             stem = f"{_file_name(comparison.dataset)}-{number}-{name}"
             say(save(draw(finished.store, comparison), settings.out / stem)[0])
+    for number, chain in enumerate(chains(finished.store, finished.comparisons), 1):
+        stem = f"{_file_name(chain.last.dataset)}-chain-{number}"
+        say(save(along_chain(chain), settings.out / stem)[0])
     return 0
 
 

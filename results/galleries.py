@@ -82,7 +82,7 @@ def _gallery(
     store: Store, comparison: Comparison, row: Row, names: Sequence[str], most: int
 ) -> ShownGallery | None:
     for seed, record in row.records.items():
-        old = comparison.old.records.get(seed)
+        old = comparison.old_records(row).get(seed)
         if old is None or record.file("gallery") is None:
             continue
         gallery = Gallery.from_bytes(store.content(record, "gallery"))

@@ -32,10 +32,11 @@ from common.cli import command
 from common.files import check_can_hold, write_atomically
 from common.text import printable, say
 from results.analysis import Analysis, analyse
+from results.chains import Chain, chain_table, chains
 from results.columns import KNOWN_COLUMNS, training_seconds
 from results.comparisons import BASELINE, Comparison
 from results.figure_style import to_bytes
-from results.figures import FIGURES
+from results.figures import FIGURES, along_chain
 from results.filters import read
 from results.finished import Finished, finished_comparisons
 from results.galleries import ShownGallery, data_url, galleries
@@ -54,6 +55,10 @@ CAPTIONS = {
     "flips-between": "What flipped samples turn into.",
     "curves": "Training, mean over seeds.",
 }
+CHAIN_CAPTION = (
+    "Flips along the chain, on samples of the first model's classes: those that are wrong after a step and "
+    "were right with the first model (solid), and the sum of all steps' flips (dotted). Means over seeds."
+)
 MEANINGS = {metric.title: metric.meaning for metric in KNOWN_COLUMNS.values()} | {
     "Method": "training method of the update, with the hyperparameters that differ from its defaults",
     "Rank": "1 + the number of methods that are told apart from this one and have fewer negative flips",
@@ -116,6 +121,15 @@ class CaptionedFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChainSection:
+    """One chain of updates, as the template shows it."""
+
+    title: str
+    table: SortableTable
+    figure: CaptionedFigure
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """One comparison, as the template shows it."""
 
@@ -159,6 +173,7 @@ def report(finished: Finished, *, processes: int = 1) -> str:
         root=str(finished.store.root),
         newest=newest,
         sections=sections,
+        chains=[_chain_section(chain) for chain in chains(finished.store, shown)],
         most=most,
         style=Markup(_template("report.css")),
         script=Markup(script),
@@ -208,6 +223,7 @@ def _section(source: Store, most: int, comparison: Comparison, whole: Comparison
     store = _RememberingStore(source)
     analysis = analyse(whole)
     main = table(source, comparison, analysis=analysis)
+    above = 0 if comparison.chained else 1  # the old model's row, where there is one for all
     others = [
         name
         for name, column in KNOWN_COLUMNS.items()
@@ -216,8 +232,10 @@ def _section(source: Store, most: int, comparison: Comparison, whole: Comparison
     return Section(
         title=comparison.title,
         overview=_overview(comparison, analysis, main),
-        table=_sortable(main),
-        other_columns=_sortable(table(source, comparison, others, analysis), only=others),
+        table=_sortable(main, reference_rows=above),
+        other_columns=_sortable(
+            table(source, comparison, others, analysis), reference_rows=above, only=others
+        ),
         figures=tuple(
             CaptionedFigure(caption=CAPTIONS[name], url=_picture(draw(store, comparison)))
             for name, draw in FIGURES.items()
@@ -232,20 +250,29 @@ def _section(source: Store, most: int, comparison: Comparison, whole: Comparison
     )
 
 
-def _sortable(made: Table, *, only: Sequence[str] | None = None) -> SortableTable:
+def _chain_section(chain: Chain) -> ChainSection:
+    made = chain_table(chain)
+    return ChainSection(
+        title=made.title,
+        table=_sortable(made, reference_rows=0),
+        figure=CaptionedFigure(caption=CHAIN_CAPTION, url=_picture(along_chain(chain))),
+    )
+
+
+def _sortable(made: Table, *, reference_rows: int, only: Sequence[str] | None = None) -> SortableTable:
     """The leaderboard's table: the methods, and below them the rows to compare with, which rules set apart.
 
-    With `only`, it has these columns besides that of the methods.
+    The first `reference_rows` are no methods. With `only`, it has these columns besides that of the methods.
     """
     titles = made.header if only is None else ("Method", *(KNOWN_COLUMNS[name].title for name in only))
     places = [made.header.index(title) for title in titles]
     rows = [tuple(row[place] for place in places) for row in made.rows]
-    first, *later = sorted(made.rules)
-    last = later[0] if later else len(rows)
+    later = [rule for rule in sorted(made.rules) if rule >= reference_rows]
+    last = later[0] if later else len(rows) - 1
     return SortableTable(
         columns=tuple(Column(title=title, meaning=MEANINGS.get(title, "")) for title in titles),
-        rows=tuple(rows[first + 1 : last + 1]),
-        fixed=(*rows[: first + 1], *rows[last + 1 :]),
+        rows=tuple(rows[reference_rows : last + 1]),
+        fixed=(*rows[:reference_rows], *rows[last + 1 :]),
         notes=made.footer if only is None else (),
     )
 
@@ -253,8 +280,8 @@ def _sortable(made: Table, *, only: Sequence[str] | None = None) -> SortableTabl
 def _overview(comparison: Comparison, analysis: Analysis, made: Table) -> Overview:
     scored = [
         (summary.mean, place, row.label)
-        for place, row in enumerate(comparison.candidates, 1)  # the old model's row is the first
-        if row.complete and (summary := row.summary("nfr"))
+        for place, row in enumerate(comparison.rows)
+        if row is not comparison.old and row.complete and (summary := row.summary("nfr"))
     ]
     _, place, best = min(scored, default=(0.0, 0, ""))
     row = made.rows[place] if best else ()
