@@ -123,6 +123,8 @@ class Evidence:
     """Folder with train/ and val/ of CIFAR-10 as image files; without it that part is left out."""
     betons: Path | None = None
     """Folder of the converted images (default: among the records)."""
+    seeds: tuple[int, ...] | None = None
+    """Only these seeds (default: those of the experiment)."""
     train: bool = True
     """Train what is missing first."""
     plan: bool = False
@@ -141,6 +143,8 @@ class Evidence:
     def words(self, part: Part) -> list[str]:
         """The words of a part's sweep."""
         given = [*part.words, f"runs={self.runs}"]
+        if self.seeds is not None:
+            given.append(f"seeds={','.join(map(str, self.seeds))}")
         if self.betons:
             given.append(f"betons={self.betons}")
         if "dataset=folder" in part.words:
