@@ -123,7 +123,7 @@ class Evidence:
     """Folder with train/ and val/ of CIFAR-10 as image files; without it that part is left out."""
     betons: Path | None = None
     """Folder of the converted images (default: among the records)."""
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[int, ...] = ()
     """Only these seeds (default: those of the experiment)."""
     train: bool = True
     """Train what is missing first."""
@@ -143,7 +143,7 @@ class Evidence:
     def words(self, part: Part) -> list[str]:
         """The words of a part's sweep."""
         given = [*part.words, f"runs={self.runs}"]
-        if self.seeds is not None:
+        if self.seeds:
             given.append(f"seeds={','.join(map(str, self.seeds))}")
         if self.betons:
             given.append(f"betons={self.betons}")
