@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from results import figures, leaderboard, report
 from results.chains import chain_numbers, chains
 from results.comparisons import comparisons
 
@@ -63,3 +64,17 @@ def test_flips_add_up_along_a_chain(bench):
 def test_a_chain_that_makes_no_sense_is_refused(bench, words, complaint):
     with pytest.raises(ValueError, match=complaint):
         bench.plan(*words)
+
+
+def test_leaderboard_report_and_figures_show_the_chain(bench, tmp_path, capsys):
+    bench.run(*WORDS)
+
+    assert leaderboard.main([f"runs={bench.runs}", f"export={tmp_path / 'tables.csv'}"]) == 0
+    assert report.main([f"runs={bench.runs}", f"out={tmp_path / 'report.html'}"]) == 0
+    assert figures.main([f"runs={bench.runs}", f"out={tmp_path / 'figures'}"]) == 0
+
+    title = "digits: resnet8, chain of 4, 7, 10 classes"
+    assert title in capsys.readouterr().out
+    assert "nfr_since_first" in (tmp_path / "tables.csv").read_text()
+    assert f"<h2>{title}</h2>" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "figures" / "digits-chain-1.png").is_file()
