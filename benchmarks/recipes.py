@@ -5,7 +5,7 @@ python -m benchmarks.recipes what=fashion-mnist data=FOLDER
 python -m benchmarks.recipes            (prints what has been measured so far)
 
 The test set has no part in it: the numbers are those of `metrics=validation`. They go to
-`benchmarks/results/recipes.json`. A quarter of an hour each, on one busy core.
+`benchmarks/results/recipes.json`. A quarter and half an hour on one busy core.
 """
 
 from __future__ import annotations
