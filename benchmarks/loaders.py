@@ -153,7 +153,7 @@ def jpeg_photographs(root: Path, photographs: list[NDArray[np.uint8]], rounds: i
             "stream": our_feed(ours, PHOTOGRAPHS, BATCH, "stream"),
             "stream without FFCV": our_feed(ours, PHOTOGRAPHS, BATCH, "stream", PrefetchReader),
             "stock FFCV": stock_feed(theirs, BATCH, stock_resized_crop()),
-            alone: decoding_alone(plain),
+            alone: decoding_alone(plain, photographs),
             "cutting and decoding our boxes alone": decoding_boxes(cuttable, photographs[0].shape),
             baseline: lambda: sum(len(labels) for _, labels in files),
         },

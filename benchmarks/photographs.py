@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from benchmarks.images import QUALITY, encode_plain, write_beton
 from benchmarks.peers import SIDE, peers
 from benchmarks.race import (
+    cpu_ratio_row,
     data_loader,
     decoding_alone,
     our_feed,
@@ -100,23 +101,27 @@ def _speed(root: Path, data: Path, betons: dict[str, Beton], rounds: int) -> lis
             },
             "stock FFCV, same JPEGs": stock_feed(same, BATCH, stock_resized_crop()),
             f"stock FFCV, its writer's JPEGs (q{QUALITY})": stock_feed(own, BATCH, stock_resized_crop()),
-            alone: decoding_alone(contents),
+            alone: decoding_alone(contents, pixels),
             baseline: lambda: sum(len(labels) for _, labels in plain),
             **others,
         },
         rounds,
     )
+    targets = {
+        baseline: 2.7,
+        alone: 1.5,
+        "stock FFCV, same JPEGs": 2,
+        f"stock FFCV, its writer's JPEGs (q{QUALITY})": None,
+        **dict.fromkeys(others, 1),
+        **dict.fromkeys((encoding.label for encoding in OTHERS), None),
+    }
     kilobytes = statistics.mean(map(len, contents)) / 1000
     work = f"{len(set(contents))} photographs ({kilobytes:.0f} KB), random-resized-crop 224 + flip"
     return [
         *pace_rows(work, paces),
-        ratio_row(work, paces, "original", baseline, 2.7),
-        ratio_row(work, paces, "original", alone, 1.5),
-        ratio_row(work, paces, "original", "stock FFCV, same JPEGs", 2),
-        ratio_row(work, paces, "original", f"stock FFCV, its writer's JPEGs (q{QUALITY})", None),
-        *(ratio_row(work, paces, "original", name, 1) for name in others),
-        *(ratio_row(work, paces, "original", encoding.label, None) for encoding in OTHERS),
+        *(ratio_row(work, paces, "original", name, target) for name, target in targets.items()),
         ratio_row(work, paces, "original without FFCV", "original", None),
+        *(cpu_ratio_row(work, paces, "original", name) for name in targets),
     ]
 
 

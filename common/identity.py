@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-NOT_CONTENT = frozenset({"id", "label", "shown", "method_code"})
+NOT_CONTENT = frozenset({"id", "label", "shown", "method_code", "trial", "tuned"})
 """Fields of a run's document that do not decide its weights."""
 _canonical = json.JSONEncoder(sort_keys=True, check_circular=False).encode
 

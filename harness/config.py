@@ -22,6 +22,7 @@ from harness.settings import (
     Runtime,
     SweepConfig,
     TrainingConfig,
+    TuningConfig,
     refuse_repeats,
 )
 from loaders.datasets import (
@@ -34,13 +35,20 @@ from loaders.datasets import (
     prepared,
     usual_augmentation,
 )
-from methods import GROUPS, METHODS, Ensemble, PostHoc
+from methods import GROUPS, METHODS, Ensemble, PostHoc, Range
 
 ALL_CLASSES = "all"
 OF_THE_SWEEP = frozenset(
-    {"experiment", "metrics", "plan", "stale", *cli.settings(Runtime), *cli.settings(DispatchConfig)}
+    {
+        *("experiment", "metrics", "plan", "stale"),
+        *(name for section in (TuningConfig, Runtime, DispatchConfig) for name in cli.settings(section)),
+    }
 )
 """Settings that hold for a whole sweep: a list of their values would not make tables."""
+
+
+TUNED_ON = "0.1"
+"""Part of the training images that tune= chooses on, unless validation= says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +58,7 @@ class Sweep:
     config: SweepConfig
     """Of the first table; what does not belong to a table (folders, device, cluster) is the same in all."""
     settings: tuple[Setting, ...]
+    """With `tune=` as they are before it, with a part of the training images held out."""
     gpu: bool
     """Whether jobs will have a GPU."""
     images: Mapping[str, Images]
@@ -81,6 +90,8 @@ def read(argv: Sequence[str]) -> Sweep:
     words = cli.split(argv)
     load_plugins(words)
     given = experiments.spell_out(words)
+    if "tune" in given:
+        given.setdefault("validation", TUNED_ON)
     slurm = {key: given.pop(key) for key in list(given) if key.startswith("slurm.")}
     own = cli.settings(SweepConfig)
     hyper = {key: value for key, value in given.items() if key not in own}
@@ -194,6 +205,15 @@ def hyperparameters(method: str) -> dict[str, Any]:
     }
 
 
+def ranges(method: str) -> dict[str, Range]:
+    """Where `tune=` looks for a method's hyperparameters, by their names on the command line.
+
+    What makes the method what it is has no range.
+    """
+    found = METHODS[method].load().ranges()
+    return {name.rstrip("_"): found[name] for name in found if is_free(method, name.rstrip("_"))}
+
+
 def read_hyperparameters(given: Mapping[str, str], methods: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     """`{"mpt-kl.k": "1,2"}` -> `{"mpt-kl": {"k": [1.0, 2.0]}}`.
 
@@ -208,7 +228,7 @@ def read_hyperparameters(given: Mapping[str, str], methods: Sequence[str]) -> di
         method, dot, name = key.rpartition(".")
         if dot and method not in METHODS:
             raise ValueError(f"unknown method '{method}' in {key}={nearest(method, METHODS)}")
-        owners = [method] if dot else [m for m in methods if _is_free(m, name)]
+        owners = [method] if dot else [m for m in methods if is_free(m, name)]
         if dot and method not in methods:
             raise ValueError(f"{key}={text}: {method} is not among methods={','.join(methods)}")
         if dot and name not in hyperparameters(method):
@@ -390,7 +410,8 @@ def print_help(argv: Sequence[str]) -> None:
             ("Experiments", [(name, _experiment_text(name)) for name in experiments.EXPERIMENTS]),
             ("Scenarios", [(name, one.summary) for name, one in experiments.SCENARIOS.items()]),
             (
-                "Hyperparameters (method.name=value, or name=value for every method that has it)",
+                "Hyperparameters (method.name=value, or name=value for every method that has it) "
+                "and where tune= looks for them",
                 [(name, _hyperparameter_text(name)) for name in METHODS if hyperparameters(name)],
             ),
             ("Datasets", [(name, f"{e.summary}; {_recipe_text(name)}") for name, e in DATASETS.items()]),
@@ -412,11 +433,14 @@ def _experiment_text(name: str) -> str:
 
 
 def _hyperparameter_text(method: str) -> str:
+    where = ranges(method)
     shown = {
         name: f"{value:g}" if isinstance(value, float) else str(value)
         for name, value in hyperparameters(method).items()
     }
-    return ", ".join(f"{name}={value}" for name, value in shown.items())
+    return ", ".join(
+        f"{name}={value}" + (f" [{where[name]}]" if name in where else "") for name, value in shown.items()
+    )
 
 
 def _recipe_text(dataset: str) -> str:
@@ -542,14 +566,15 @@ def _split(config: SweepConfig, dataset: Dataset, contents: Contents, identity: 
     )
 
 
-def _is_free(method: str, name: str) -> bool:
+def is_free(method: str, name: str) -> bool:
+    """Whether a method has a hyperparameter of that name whose value does not make it what it is."""
     fixed = {key.rstrip("_") for key in METHODS[method].defaults}
     return name in hyperparameters(method) and name not in fixed
 
 
 def _nobody_has(name: str, text: str, methods: Sequence[str]) -> str:
     """Why a word that none of the chosen methods understands is refused."""
-    if others := [method for method in METHODS.builtin if _is_free(method, name)]:
+    if others := [method for method in METHODS.builtin if is_free(method, name)]:
         return f"{name}={text}: not a setting of methods={','.join(methods)} ({', '.join(others)} have it)"
     known = {*cli.settings(SweepConfig), *(other for method in methods for other in hyperparameters(method))}
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)

@@ -166,11 +166,16 @@ class Run:
     """Ids of the runs it learns from or is compared with: the old model's first, then the references'."""
     shown: tuple[tuple[str, Scalar], ...] = field(default=(), compare=False)
     """Hyperparameters that differ from the defaults: part of the label, not of the identity."""
+    trial: bool = field(default=False, compare=False)
+    """Whether it is trained to choose hyperparameters: tables of test numbers leave it out."""
+    tuned: Mapping[str, Any] | None = field(default=None, compare=False)
+    """How its hyperparameters were chosen, where `tune=` did so (`results.tuned.Tuned`)."""
 
     def content(self) -> dict[str, Any]:
         """All that decides the weights, as JSON can hold it."""
         content = asdict(self)
-        del content["shown"]
+        for name in ("shown", "trial", "tuned"):
+            del content[name]
         # Left out where they are as they always were, so that runs from before they were words are found.
         for name, usual in {"precision": "fp32", "init": "scratch", "given": None}.items():
             if content[name] == usual:
@@ -200,6 +205,8 @@ class Run:
             **self.content(),
             "shown": [list(pair) for pair in self.shown],
             **({"method_code": self.method_code} if self.method_code else {}),
+            **({"trial": True} if self.trial else {}),
+            **({"tuned": self.tuned} if self.tuned else {}),
         }
 
     @property
@@ -277,6 +284,10 @@ class Variant:
     """Whether it is made from No Treatment's candidate."""
     holdout: float = 0.0
     """Part of the training data on which something about it is chosen; 0 for none."""
+    trial: bool = field(default=False, compare=False)
+    """Whether it is trained to choose hyperparameters."""
+    tuned: Mapping[str, Any] | None = field(default=None, compare=False)
+    """How its hyperparameters were chosen, where `tune=` did so (`results.tuned.Tuned`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +354,8 @@ def _expand(setting: Setting) -> Iterable[Run]:
                 hyperparameters=variant.hyperparameters,
                 method_version=variant.version,
                 shown=variant.shown,
+                trial=variant.trial,
+                tuned=variant.tuned,
             )
             parents = [updated.get(_of_method(candidate), old), *references[: variant.references]]
             if variant.from_candidate or variant.holdout:
@@ -355,7 +368,7 @@ def _expand(setting: Setting) -> Iterable[Run]:
                 runs |= {start.id: start for start in starts}
                 parents.append(holdout)
             candidate = replace(candidate, parents=tuple(parent.id for parent in parents))
-            runs |= {run.id: run for run in (*parents, candidate)}
+            runs |= {run.id: run for run in (*parents, candidate)} | runs  # the first keeps its marks
     return runs.values()
 
 

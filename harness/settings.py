@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -215,6 +215,43 @@ class DispatchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """Tuning: hyperparameters chosen on held-out training images, before the table is trained."""
+
+    tune: tuple[str, ...] = ()
+    """Hyperparameters to choose: mpt-kl.k, or k for every chosen method that has it. The models of trials
+    hold out validation= (then 0.1 by default), those of the table nothing (docs/tuning.md)."""
+    budget: int = 12
+    """Trials of each tuned method; of tpe and random, the first has the values that it has without tuning."""
+    search: Literal["tpe", "random", "grid"] = "tpe"
+    """How trials are chosen: by Optuna's TPE sampler, at random, or evenly spaced."""
+    trials_at_once: int = 4
+    """How many trials of a method tpe asks for before it sees their results. Not taken from the machine, so
+    that the same command asks for the same trials everywhere."""
+    objective: str = "nfr"
+    """Metric that is best in the chosen trial, on held-out images; see flips leaderboard --help."""
+    within: float | None = 0.5
+    """Points by which a trial's ER all may lie above No Treatment's; none allows any number."""
+    tune_seeds: tuple[int, ...] = (1000, 1001)
+    """Seeds of the trials, which must not be those of the table."""
+
+    def __post_init__(self) -> None:
+        given = [entry for entry in fields(self) if getattr(self, entry.name) != entry.default]
+        if given and not self.tune:
+            name = given[0].name
+            raise ValueError(f"{name}={getattr(self, name)}: nothing is tuned (tune=mpt-kl.k does)")
+        refuse_repeats("tune", self.tune)
+        refuse_repeats("tune_seeds", self.tune_seeds)
+        _require_positive("trials_at_once", self.trials_at_once)
+        if min(self.tune_seeds) < 0:
+            raise ValueError(f"tune_seeds={min(self.tune_seeds)}: must be 0 or more")
+        if self.budget < 2:
+            raise ValueError(f"budget={self.budget}: two trials are the fewest to choose from")
+        if self.within is not None and not 0 <= self.within <= 100:
+            raise ValueError(f"within={self.within:g}: must be 0 or more points (none: no limit)")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepConfig:
     """Everything that a sweep can be asked for."""
 
@@ -237,6 +274,7 @@ class SweepConfig:
     """Print what would run, and start nothing."""
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
     runtime: Runtime = field(default_factory=Runtime)
     dispatch: DispatchConfig = field(default_factory=DispatchConfig)
 
@@ -247,6 +285,23 @@ class SweepConfig:
             raise ValueError(f"seeds={min(self.seeds)}: must be 0 or more")
         if self.metrics == "validation" and not self.data.validation:
             raise ValueError("metrics=validation: nothing is held out (validation=0.1 holds out a tenth)")
+        if self.tuning.tune:
+            self._check_tuning()
+
+    def _check_tuning(self) -> None:
+        if not self.data.validation:
+            raise ValueError("validation=0: tune= chooses on held-out training images (leave it out for 0.1)")
+        if self.metrics == "validation":
+            raise ValueError(
+                "metrics=validation: tune= trains its table on all training images; afterwards, "
+                "flips leaderboard metrics=validation shows the trials"
+            )
+        if self.data.chain:
+            raise ValueError("tune=: not along a chain= (choose on one update, and give the values here)")
+        if both := set(self.seeds) & set(self.tuning.tune_seeds):
+            raise ValueError(
+                f"tune_seeds={min(both)}: also among seeds=, which must be seeds that nothing is chosen on"
+            )
 
 
 def refuse_repeats(name: str, values: Sequence[Any]) -> None:

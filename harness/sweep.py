@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +17,8 @@ from rich.text import Text
 
 from common import cli
 from common.extras import require_train
-from common.jobs import Resources
+from common.files import locked
+from common.jobs import Outcome, Resources
 from common.jobtable import duration
 from common.paths import RecordsFolder
 from common.text import disk_space, printable
@@ -29,6 +31,7 @@ from harness.plan import Job, Role, Run, Setting, expand, group, told_apart
 from harness.recipes import images_of
 from harness.settings import Runtime, SweepConfig
 from harness.stale import find_stale, withdraw
+from harness.tuning import Tuning
 from loaders.datasets import DATASETS, PART_FOLDERS, beton_bytes, require_files
 from results.comparisons import comparisons
 from results.held_out import open_store
@@ -53,49 +56,110 @@ def main(argv: Sequence[str]) -> int:
     for name, reason in sweep.left_out.items():
         console.print(Text(f"without {name}: {reason}"), soft_wrap=True)
     store = Store(runtime.runs)
-    runs = list(expand(*sweep.settings))
-    records = {run.id: record for run in runs if (record := store.read(run.id)) is not None}
-    stale = find_stale(runs, records)
-    done = records.keys() - (stale.keys() if asked.stale == "rerun" else ())
-    jobs = make_jobs([run for run in runs if run.id not in done], sweep)
-    finished = make_jobs([run for run in runs if run.id in done], sweep)
-    named = told_apart([*finished, *jobs])
-    finished, jobs = named[: len(finished)], named[len(finished) :]
+    tuning = Tuning(sweep) if asked.tuning.tune else None
     if asked.plan:
-        print_plan(jobs, finished, stale, store, console)
-        for line in describe(sweep, runs, jobs, store):
-            console.print(Text(printable(line)), soft_wrap=True)
+        print_plan(sweep, tuning, store, console)
         return 0
-    interrupted = False
-    if jobs:
-        require_train()
-        tracking.require(runtime.track)
-        _require_data(sweep.settings, runtime)
-        _require_writable(runtime.runs)
-        _require_old_model(jobs, runtime)
-        withdraw([run for run in runs if run.id in records.keys() - done], store)
-        for job in jobs:
-            jobfile.write(job, runtime, sweep.images[job.runs[0].data].encoding)
-        outcome = dispatch(
-            jobs,
-            runs=runtime.runs,
-            cluster=asked.dispatch.cluster,
-            console=console,
-            profile=options,
-            wait=asked.dispatch.wait,
-            jobs_per_gpu=asked.dispatch.jobs_per_gpu,
-        )
-        if outcome.detached:
-            return 0
-        interrupted = outcome.interrupted
-    expected = [run.document() for run in runs]
+    for runs in tuning.rounds(runtime.runs) if tuning else ():
+        assert tuning is not None
+        work = Work.of(runs, sweep, store)
+        if work.jobs:
+            console.print(Text(f"tuning: {tuning.progress}"))
+        outcome = carry_out(work, sweep, store, options, console)
+        if outcome is not None and not outcome.complete:
+            return _tuning_stopped(outcome, console)
+    work = Work.of(expand(*(tuning.settings if tuning else sweep.settings)), sweep, store)
+    outcome = carry_out(work, sweep, store, options, console)
+    if outcome is not None and outcome.detached:
+        return 0
+    note_tuning(work.runs, store)
+    interrupted = outcome is not None and outcome.interrupted
+    expected = [run.document() for run in work.runs]
     shown = open_store(runtime.runs, asked.metrics)
     show(tables(shown, expected), console)
     if asked.experiment and not interrupted:
         _draw(asked, shown, expected, console)
     if interrupted:
         return CTRL_C
-    return 0 if all(store.read(run.id) is not None for run in runs) else 1
+    return 0 if all(store.read(run.id) is not None for run in work.runs) else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Runs, as the folder of records has them: what is done, and the jobs for what is not."""
+
+    runs: Sequence[Run]
+    """Parents before children."""
+    jobs: Sequence[Job]
+    """Of what is to be done."""
+    finished: Sequence[Job]
+    """Of what is done."""
+    stale: Mapping[str, str]
+    """Runs whose records are stale, by id, each with what makes it so."""
+    again: frozenset[str]
+    """Ids of those that are to be trained again."""
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], sweep: Sweep, store: Store) -> Work:
+        """The work that these runs are."""
+        records = {run.id: record for run in runs if (record := store.read(run.id)) is not None}
+        stale = find_stale(runs, records)
+        again = frozenset(stale if sweep.config.stale == "rerun" else ())
+        done = records.keys() - again
+        jobs = make_jobs([run for run in runs if run.id not in done], sweep)
+        finished = make_jobs([run for run in runs if run.id in done], sweep)
+        named = told_apart([*finished, *jobs])
+        finished, jobs = named[: len(finished)], named[len(finished) :]
+        return cls(runs=runs, jobs=jobs, finished=finished, stale=stale, again=again)
+
+
+def carry_out(
+    work: Work, sweep: Sweep, store: Store, options: profile.Profile, console: Console
+) -> Outcome | None:
+    """Run the jobs; None where there are none.
+
+    Raises:
+        ValueError: they cannot run here, in one line.
+    """
+    if not work.jobs:
+        return None
+    asked, runtime = sweep.config, sweep.config.runtime
+    require_train()
+    tracking.require(runtime.track)
+    _require_data(sweep.settings, runtime)
+    _require_writable(runtime.runs)
+    _require_old_model(work.jobs, runtime)
+    withdraw([run for run in work.runs if run.id in work.again], store)
+    for job in work.jobs:
+        jobfile.write(job, runtime, sweep.images[job.runs[0].data].encoding)
+    return dispatch(
+        work.jobs,
+        runs=runtime.runs,
+        cluster=asked.dispatch.cluster,
+        console=console,
+        profile=options,
+        wait=asked.dispatch.wait,
+        jobs_per_gpu=asked.dispatch.jobs_per_gpu,
+    )
+
+
+def _tuning_stopped(outcome: Outcome, console: Console) -> int:
+    """The exit code of a sweep whose trials are not all done."""
+    if outcome.detached:
+        return 0
+    if outcome.interrupted:
+        return CTRL_C
+    console.print("nothing was chosen: the same command tries the failed trials again", highlight=False)
+    return 1
+
+
+def note_tuning(runs: Iterable[Run], store: Store) -> None:
+    """Write how hyperparameters were chosen into the records of runs that were there before."""
+    for run in runs:
+        record = store.read(run.id) if run.tuned else None
+        if record is not None and record.tuned is None:
+            with locked(store.paths(run.id).lock, lambda: None):
+                store.add_tuning(record, run.document())
 
 
 def _draw(asked: SweepConfig, store: Store, expected: Sequence[dict[str, Any]], console: Console) -> None:
@@ -135,13 +199,29 @@ def make_jobs(runs: Sequence[Run], sweep: Sweep) -> tuple[Job, ...]:
     return group(runs, cohort=cohort, resources=needs)
 
 
-def print_plan(
-    jobs: Sequence[Job], finished: Sequence[Job], stale: Mapping[str, str], store: Store, console: Console
-) -> None:
-    """What would run: every job with its runs' state and what it waits for; what is done comes first.
+def print_plan(sweep: Sweep, tuning: Tuning | None, store: Store, console: Console) -> None:
+    """What would run, and what it would take; before that, as far as it is known, what tuning would do."""
+    lines: list[str] = []
+    jobs: list[Job] = []
+    if tuning:
+        for runs in tuning.rounds(store.root):
+            if Work.of(runs, sweep, store).jobs:
+                break
+        trials = Work.of(tuning.planned(), sweep, store)
+        jobs += trials.jobs
+        needed = f"{_training_time(trials.jobs)} of training" if trials.jobs else "nothing to train"
+        lines += [*tuning.describe(), f"trials, with old models and references: {_counts(trials)}, {needed}"]
+    work = Work.of(expand(*(tuning.settings if tuning else sweep.settings)), sweep, store)
+    for line in lines:
+        console.print(Text(printable(line)), soft_wrap=True)
+    print_jobs(work, store, console)
+    for line in describe(sweep, work.runs, [*jobs, *work.jobs], store):
+        console.print(Text(printable(line)), soft_wrap=True)
 
-    `stale` has the done runs whose records are stale, by id, each with what makes it so.
-    """
+
+def print_jobs(work: Work, store: Store, console: Console) -> None:
+    """Every job with its runs' state and what it waits for; what is done comes first."""
+    jobs, finished, stale = work.jobs, work.finished, work.stale
     titles = {job.id: job.title for job in jobs}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Job", "State", "Waits for", "Runs"):
@@ -157,15 +237,16 @@ def print_plan(
         waits = _summed_up([titles[parent] for parent in job.after])
         table.add_row(Text(job.title), state, Text(waits), _labels(job))
     console.print(table)
-    done, left = (sum(len(job.runs) for job in some) for some in (finished, jobs))
     console.print(
-        f"{done + left} runs: {done} done, {left} to do in {len(jobs)} jobs; "
-        f"records in {store.root}; nothing was started",
-        highlight=False,
-        soft_wrap=True,
+        f"{_counts(work)}; records in {store.root}; nothing was started", highlight=False, soft_wrap=True
     )
     for line in _about_stale(finished, stale):
         console.print(Text(line, "yellow"), soft_wrap=True)
+
+
+def _counts(work: Work) -> str:
+    done, left = (sum(len(job.runs) for job in some) for some in (work.finished, work.jobs))
+    return f"{done + left} runs: {done} done, {left} to do in {len(work.jobs)} jobs"
 
 
 def describe(sweep: Sweep, runs: Sequence[Run], jobs: Sequence[Job], store: Store) -> list[str]:
@@ -181,13 +262,11 @@ def describe(sweep: Sweep, runs: Sequence[Run], jobs: Sequence[Job], store: Stor
             except ValueError as error:
                 lines.append(f"missing data: {error}")
     if jobs:
-        seconds = 60 * sum(resources.training_minutes(job.resources) for job in jobs)
         networks = [run.model for job in jobs for run in job.runs if run.model.is_known]
         megabytes = sum(ARCHITECTURES[network.arch].megabytes for network in networks)
         device = "GPU" if sweep.gpu else "CPU core"
-        needed = duration(seconds) if seconds else "under a minute"
         lines.append(
-            f"estimate: {needed} of training on one {device}; {megabytes:,.0f} MB of weights, "
+            f"estimate: {_training_time(jobs)} of training on one {device}; {megabytes:,.0f} MB of weights, "
             "and up to four times that for checkpoints meanwhile"
         )
     return lines
@@ -198,6 +277,11 @@ def _disk_space(sweep: Sweep, setting: Setting) -> str:
     runtime, images = sweep.config.runtime, sweep.images[setting.data]
     needed = beton_bytes(DATASETS[setting.dataset], runtime.data, images.encoding, images.contents)
     return "" if needed is None else f", about {disk_space(needed)}"
+
+
+def _training_time(jobs: Sequence[Job]) -> str:
+    seconds = 60 * sum(resources.training_minutes(job.resources) for job in jobs)
+    return duration(seconds) if seconds else "under a minute"
 
 
 def _about_stale(finished: Sequence[Job], stale: Mapping[str, str]) -> list[str]:

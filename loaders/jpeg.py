@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 
 from loaders.kernels import U64, Int, kernel
 
-STRIDE: Final = U64(32)
 HEADROOM = 1024  # bytes that a part may need beyond the original
 
 _SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
 _SOF_BASELINE = 0xC0
 _RST_FIRST, _RST_LAST = 0xD0, 0xD7
+
+_SEVEN, _EIGHT, _FIFTY_SIX = U64(7), U64(8), U64(56)
+_ONES: Final = U64(0x0101010101010101)
+_HIGHS: Final = U64(0x8080808080808080)
+_PLACES: Final = U64(0x0001020304050607)  # times 256^n it has n in its highest byte
 
 Box = tuple[Int, Int, Int, Int]
 
@@ -86,21 +90,22 @@ def _find_header(jpeg: NDArray[np.uint8]) -> tuple[Int, Int, Int]:
 
 @kernel
 def _next_marker(jpeg: NDArray[np.uint8], start: Int) -> Int:
-    """Position of the first marker from `start` on, or of the last byte; looks at 32 bytes at a time."""
+    """Position of the first marker from `start` on, or of the last byte; looks at eight bytes at a time."""
     i, end, one = U64(start), U64(len(jpeg) - 1), U64(1)
-    while i < end:
-        if i + STRIDE <= end:
-            found = False
-            for k in range(STRIDE):
-                found |= jpeg[i + k] == 0xFF
-            if not found:
-                i += STRIDE
-                continue
-        stop = min(end, i + STRIDE)
-        while i < stop and not (jpeg[i] == 0xFF and jpeg[i + one] != 0):
-            i += one
-        if i < stop:
-            break
+    while i + _EIGHT <= end:
+        word = U64(0)
+        for k in range(_EIGHT):  # becomes one load
+            word |= U64(jpeg[i + k]) << (_EIGHT * k)
+        found = (~word - _ONES) & word & _HIGHS  # its lowest bit is that of the first byte of 0xFF
+        if found == 0:
+            i += _EIGHT
+            continue
+        i += ((found & (~found + one)) >> _SEVEN) * _PLACES >> _FIFTY_SIX
+        if jpeg[i + one] != 0:
+            return np.int64(i)
+        i += one
+    while i < end and not (jpeg[i] == 0xFF and jpeg[i + one] != 0):
+        i += one
     return np.int64(i)
 
 
@@ -118,29 +123,29 @@ def _copy_mcus(
     Returns where the copy ends, or 0 if the scan ends before the box.
     """
     first_row, last_row, first_column, last_column = box
-    row, column, restarts = 0, 0, 0
-    i, end = start, len(jpeg) - 1
-    while row < last_row:
-        begin = i
-        i = _next_marker(jpeg, i)
-        if i >= end:
-            return 0
-        if row >= first_row and first_column <= column < last_column:
-            if restarts:
-                part[at] = 0xFF
-                part[at + 1] = _RST_FIRST + (restarts - 1) % 8
-                at += 2
-            restarts += 1
-            part[at : at + i - begin] = jpeg[begin:i]
-            at += i - begin
-        column += 1
-        if column == across:
-            row, column = row + 1, 0
-        if not _RST_FIRST <= jpeg[i + 1] <= _RST_LAST:
-            break
-        i += 2
-    if row < last_row:
-        return 0
+    markers = np.empty(across + 1, np.int64)  # of a row: where each MCU's data ends; the first one's starts
+    restarts, end = 0, len(jpeg) - 1
+    markers[across] = start - 2
+    for row in range(last_row):
+        markers[0] = markers[across]
+        for column in range(1, across + 1):
+            if not (row == 0 and column == 1) and not (
+                jpeg[markers[column - 1]] == 0xFF and _RST_FIRST <= jpeg[markers[column - 1] + 1] <= _RST_LAST
+            ):
+                return 0
+            markers[column] = _next_marker(jpeg, markers[column - 1] + 2)
+            if markers[column] >= end:
+                return 0
+        if row >= first_row:
+            begin, until = markers[first_column], markers[last_column]
+            if row == first_row:
+                begin += 2  # without the marker before it
+            part[at : at + until - begin] = jpeg[begin:until]
+            for column in range(first_column, last_column):
+                if row > first_row or column > first_column:
+                    part[at + markers[column] - begin + 1] = _RST_FIRST + restarts % 8
+                    restarts += 1
+            at += until - begin
     part[at] = 0xFF
     part[at + 1] = _EOI
     return at + 2

@@ -7,9 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.registry import Registry, load_object
-from methods.base import Answers, Ensemble, Loss, Method, PostHoc, Step, Trial
+from methods.base import Answers, Ensemble, Loss, Method, PostHoc, Range, Step, Trial
 
-__all__ = ["GROUPS", "METHODS", "Answers", "Ensemble", "Entry", "Loss", "Method", "PostHoc", "Step", "Trial"]
+__all__ = [
+    "GROUPS",
+    "METHODS",
+    "Answers",
+    "Ensemble",
+    "Entry",
+    "Loss",
+    "Method",
+    "PostHoc",
+    "Range",
+    "Step",
+    "Trial",
+]
 
 KINDS = (Loss, PostHoc, Ensemble)
 

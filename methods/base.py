@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,11 +70,32 @@ class Step:
         return self.logits[:, : self.old_classes]
 
 
+@dataclass(frozen=True)
+class Range:
+    """Where `tune=` looks for a hyperparameter, both ends included.
+
+    It stands in the field's type: `k: Annotated[float, Range(0.0, 8.0)] = 4.0`.
+    """
+
+    low: float
+    high: float
+    log: bool = field(default=False, kw_only=True)
+    """Whether factors count and not differences, as for most weights."""
+
+    def __post_init__(self) -> None:
+        assert self.low < self.high
+        assert self.low > 0 or not self.log
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):  # noqa: B024 - its kinds have the abstract methods
     """A way to make the candidate; derive from one of the three kinds below.
 
-    Fields are its hyperparameters; a trailing `_` is not part of their name on the command line.
+    Fields are its hyperparameters; a trailing `_` is not part of their name on the command line. Those that
+    `tune=` may choose have a `Range` in their type.
     """
 
     version: ClassVar[int] = 1
@@ -90,6 +111,17 @@ class Method(ABC):  # noqa: B024 - its kinds have the abstract methods
     def references(self) -> int:
         """How many reference models ("new models" in the paper) it reads."""
         return 0
+
+    @classmethod
+    def ranges(cls) -> dict[str, Range]:
+        """The ranges of those fields that have one, by the field's name."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {
+            entry.name: range_
+            for entry in fields(cls)
+            for range_ in getattr(hints[entry.name], "__metadata__", ())
+            if isinstance(range_, Range)
+        }
 
     def __post_init__(self) -> None:
         """Refuse what no method can use; a method adds its own limits with `require`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from methods.base import Loss, Step
+from methods.base import Loss, Range, Step
 from methods.losses import cross_entropy, is_right, soft_cross_entropy
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class ChurnDistillation(Loss):
     The paper's models know the same classes; here the old model's probabilities of new classes are 0.
     """
 
-    share: float = 0.5
+    share: Annotated[float, Range(0.05, 0.95)] = 0.5
     """The old model's share of the target; the paper's lambda."""
     mask_new: bool = True
     """Leave the labels of new classes as they are; without it their targets are the mixture, too."""
@@ -44,9 +44,9 @@ class Anchor(Loss):
     label, times epsilon. It is never right on a new class.
     """
 
-    share: float = 0.5
+    share: Annotated[float, Range(0.05, 0.95)] = 0.5
     """The old model's share of the target where it is right; the paper's alpha."""
-    epsilon: float = 1.0
+    epsilon: Annotated[float, Range(0.0, 1.0)] = 1.0
     """Weight of the label where the old model is wrong."""
 
     def __post_init__(self) -> None:

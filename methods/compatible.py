@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from methods.base import Loss, Step
+from methods.base import Loss, Range, Step
 from methods.losses import cross_entropy
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Bct(Loss):
     reads_features: ClassVar[bool] = True
     same_model: ClassVar[bool] = True  # so that the old classifier takes the student's features
 
-    lambda_: float = 1.0
+    lambda_: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0
     """Weight of the old classifier's loss."""
 
     def __post_init__(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from methods.base import Loss, Step
+from methods.base import Loss, Range, Step
 from methods.losses import cross_entropy, kl
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ class Lwf(Loss):
     softened outputs has the gradient of this KL divergence.
     """
 
-    lambda_: float = 1.0
+    lambda_: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0
     """Weight of the distillation."""
-    tau: float = 2.0
+    tau: Annotated[float, Range(1.0, 20.0, log=True)] = 2.0
     """Temperature."""
 
     def __post_init__(self) -> None:
@@ -45,9 +45,9 @@ class SelfDistillation(Loss):
 
     uses_old: ClassVar[bool] = False
 
-    ce_weight: float = 1.0
+    ce_weight: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0
     """Weight of the cross-entropy: 1 is the paper's BAN+L, 0 its BAN."""
-    tau: float = 1.0
+    tau: Annotated[float, Range(1.0, 20.0, log=True)] = 1.0
     """Temperature."""
 
     def __post_init__(self) -> None:

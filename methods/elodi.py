@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from methods.base import Loss, Step
+from methods.base import Loss, Range, Step
 from methods.losses import cross_entropy, squared_distance, squared_distance_top_k
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ class Elodi(Loss):
     """Reference models in the ensemble."""
     warmup_epochs: int = 6
     """Epochs of plain cross-entropy at the start."""
-    old_weight: float = 0.6
+    old_weight: Annotated[float, Range(0.06, 6.0, log=True)] = 0.6
     """Weight of the term against the old model."""
-    ensemble_weight: float = 0.4
+    ensemble_weight: Annotated[float, Range(0.04, 4.0, log=True)] = 0.4
     """Weight of the term against the ensemble."""
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class ElodiAuthors(Loss):
 
     members: int = 8
     """Reference models in the ensemble."""
-    share: float = 0.8
+    share: Annotated[float, Range(0.05, 0.95)] = 0.8
     """Of the distillation in the loss; the cross-entropy has the rest."""
     top_k: int = 10
     """How many of the highest logits are matched."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from methods.base import Answers, Ensemble
+from methods.base import Answers, Ensemble, Range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ class OldAndNew(Ensemble):
     As a comparison in the public code of BCWI (Schumann et al., EACL 2024).
     """
 
-    share: float = 0.5
+    share: Annotated[float, Range(0.05, 0.95)] = 0.5
     """The old model's share."""
 
     def __post_init__(self) -> None:

@@ -6,9 +6,9 @@ With as many images of every class, all of these are No Treatment.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from methods.base import Loss, Step
+from methods.base import Loss, Range, Step
 from methods.losses import cross_entropy
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class LogitAdjustment(Loss):
 
     uses_old: ClassVar[bool] = False
 
-    tau: float = 1.0
+    tau: Annotated[float, Range(0.0, 3.0)] = 1.0
     """Strength of the adjustment; 0 is No Treatment."""
 
     def __post_init__(self) -> None:

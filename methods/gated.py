@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from methods.base import Loss, Step
+from methods.base import Loss, Range, Step
 from methods.losses import cross_entropy, is_right, kl
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ class RegretGated(Loss):
     new classes, on which the old model has no loss.
     """
 
-    share: float = 0.5
+    share: Annotated[float, Range(0.05, 0.95)] = 0.5
     """Of the distillation in the loss of a sample that is distilled; the cross-entropy has the rest."""
-    tau: float = 2.0
+    tau: Annotated[float, Range(1.0, 20.0, log=True)] = 2.0
     """Temperature."""
     tau_squared: bool = True
     """Multiply the divergence by tau squared."""
@@ -51,9 +51,9 @@ class Muscle(Loss):
     token is there, and the student is trained from scratch, so that it needs the cross-entropy.
     """
 
-    ce_weight: float = 1.0
+    ce_weight: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0
     """Weight of the cross-entropy; 0 leaves the paper's two divergences."""
-    tau: float = 1.0
+    tau: Annotated[float, Range(1.0, 20.0, log=True)] = 1.0
     """Temperature."""
     mask_new: bool = True
     """Match the new model on all samples of new classes, which the old model does not know."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from methods.base import Step
+from methods.base import Range, Step
 from methods.losses import cross_entropy
 from methods.pct import FocalDistillation, KlDistance, LmDistance
 
@@ -22,7 +22,7 @@ class Mpt(FocalDistillation):
     use the plain logits.
     """
 
-    k: float = 4.0
+    k: Annotated[float, Range(0.0, 8.0)] = 4.0
     """Margin added to new classes' logits; 4 on CIFAR, 1.5 on ImageNet."""
 
     def __post_init__(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from methods.base import Loss, Step
+from methods.base import Loss, Range, Step
 from methods.losses import cross_entropy, focus, is_right, kl, squared_distance
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ class PctNaive(Loss):
 class FocalDistillation(Loss):
     """Base of PCT and MPT: a distance to a teacher, weighted up where the teacher is right."""
 
-    lambda_: float = 1.0
+    lambda_: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0
     """Weight of the distillation."""
-    alpha: float = 1.0
+    alpha: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0
     """Weight of every sample."""
-    beta: float = 5.0
+    beta: Annotated[float, Range(0.5, 50.0, log=True)] = 5.0
     """Further weight of samples that the teacher gets right."""
     mask_new: bool = False
     """Leave samples of new classes out of the term against the old model (the PCT authors' reading)."""
@@ -73,7 +73,7 @@ class FocalDistillation(Loss):
 class KlDistance(FocalDistillation):
     """Distance: KL(teacher || student) of softened outputs (MPT paper, Eq. 5)."""
 
-    tau: float = 5.0
+    tau: Annotated[float, Range(1.0, 20.0, log=True)] = 5.0
     """Temperature."""
     tau_squared: bool = False
     """Multiply by tau squared, as the PCT authors do (with tau 100)."""
@@ -90,7 +90,7 @@ class KlDistance(FocalDistillation):
 class LmDistance(FocalDistillation):
     """Distance: half the squared difference of logits (logit matching; MPT paper, Eq. 6)."""
 
-    lambda_: float = 0.4
+    lambda_: Annotated[float, Range(0.04, 4.0, log=True)] = 0.4
     """Weight of the distillation; 0.4 goes with the mean."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over classes: `mean` as in all code, `sum` as the paper's Eq. 6 reads."""
@@ -125,13 +125,13 @@ class PctAuthors(KlDistance):
     An example in their code weighs the terms by 0.1 and 0.9; its teacher knows all classes.
     """
 
-    tau: float = 100.0
+    tau: Annotated[float, Range(5.0, 200.0, log=True)] = 100.0
     """Temperature."""
     tau_squared: bool = True
     """Multiply by tau squared."""
     mask_new: bool = True
     """Leave samples of new classes out of the distillation."""
-    ce_weight: float = 1.0
+    ce_weight: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0
     """Weight of the cross-entropy."""
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
 """A digest of a method's own code, by which a record shows whether it was made with the code of today.
 
 It covers the method's class, its bases, and every function, class and constant that these use, as far as they
-are defined in `methods/` or in the package that the method comes from. Comments, docstrings and layout do not
-count, nor does `methods/base.py`, which only says what a method is given.
+are defined in `methods/` or in the package that the method comes from. Comments, docstrings, layout and
+ranges for tuning do not count, nor does `methods/base.py`, which only says what a method is given.
 """
 
 from __future__ import annotations
@@ -68,12 +68,24 @@ def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]
 
 
 def _without_docstrings(node: ast.stmt) -> ast.stmt:
-    """The node without strings that stand alone, which document what is above or around them."""
+    """The node without strings that stand alone, which document what is above or around them.
+
+    Types lose what `Annotated` adds: a range for tuning changes no loss.
+    """
     for inner in ast.walk(node):
         if isinstance(inner, ast.ClassDef | ast.FunctionDef):
             kept = [line for line in inner.body if not _is_text(line)]
             inner.body = kept or [ast.Pass()]
+        elif isinstance(inner, ast.AnnAssign):
+            inner.annotation = _without_notes(inner.annotation)
     return node
+
+
+def _without_notes(annotation: ast.expr) -> ast.expr:
+    """`float` for `Annotated[float, ...]`."""
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).endswith("Annotated"):
+        return annotation.slice.elts[0] if isinstance(annotation.slice, ast.Tuple) else annotation
+    return annotation
 
 
 def _is_text(node: ast.stmt) -> bool:

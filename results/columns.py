@@ -134,6 +134,8 @@ def _flat(run: RunContent) -> Iterator[tuple[str, Any]]:
             yield from ((f"{HYPERPARAMETERS}{key}", inner) for key, inner in value.items())
         elif name == "parents":
             yield "old_model", value[0] if value else None
+        elif name == "tuned":
+            yield "tuned", value is not None
         elif isinstance(value, Mapping):
             yield from ((_RENAMED.get((name, key), str(key)), inner) for key, inner in value.items())
         elif name != "shown":

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from common.paths import RunFolder
 from results.columns import value_of
 from results.store import Failure, Record, RunContent, Store
+from results.store.records import tuned_of
+from results.tuned import Tuned
 
 BASELINE = "none"
 """Label of No Treatment, which all methods are compared with."""
@@ -71,6 +73,8 @@ class Row:
     """Content of one of its runs; None for an old model that is not known."""
     parents: Mapping[int, tuple[Record, ...]] = field(default_factory=dict)
     """The old model and the references of each seed; without those seeds where one has no record."""
+    tuned: Tuned | None = None
+    """How its hyperparameters were chosen, where `tune=` did so."""
     stale: tuple[int, ...] = ()
     """Seeds that were made with other code of the method than the one now planned with."""
 
@@ -252,7 +256,13 @@ class _RunsAndRecords:
             parents={seed: found for seed, run in runs if (found := self._found(run)) is not None},
             missing=tuple(sorted(missing, key=lambda run: run.seed)),
             run=first,
+            tuned=next((how for _, run in runs if (how := self._tuned(run)) is not None), None),
         )
+
+    def _tuned(self, run: RunContent) -> Tuned | None:
+        """How a run's hyperparameters were chosen, as far as the run or its record says."""
+        record = self.records.get(run["id"])
+        return tuned_of(run) or (record.tuned if record is not None else None)
 
     def _found(self, run: RunContent) -> tuple[Record, ...] | None:
         """The records of a run's parents; None where one is missing."""

@@ -41,7 +41,8 @@ NO_FILTERS = Filters()
 def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS, metrics: Metrics = "test") -> Finished:
     """The comparisons in a folder of records with at least one done candidate that passes the filters.
 
-    With `metrics` of the validation part, they are those of the runs that hold one out.
+    With `metrics` of the validation part, they are those of the runs that hold one out. Trials of `tune=` are
+    shown on that part alone.
 
     Runs of unfinished jobs are missing runs. So are broken records, which are also named on stderr.
 
@@ -60,6 +61,8 @@ def finished_comparisons(runs: Path, filters: Filters = NO_FILTERS, metrics: Met
     contents = {run_id: as_made(record.run, record) for run_id, record in records.items()}
     unfinished = {run["id"]: run for run in _runs_of_jobs(store, contents) if store.is_about(run)}
     contents = unfinished | contents
+    if metrics == "test":
+        contents = {run_id: run for run_id, run in contents.items() if not run.get("trial")}
     if not any(run["role"] == "candidate" and run_id in records for run_id, run in contents.items()):
         what = "" if metrics == "test" else " that holds out a part (validation=0.1)"
         raise ValueError(f"runs={runs}: no finished candidate{what} yet")

@@ -20,6 +20,7 @@ from rich.console import Console
 from common.cli import command
 from common.files import check_can_hold, write_atomically
 from common.text import nearest, printable
+from results import tuned
 from results.analysis import SIGNIFICANT, Analysis, analyse
 from results.chains import chain_numbers, chain_table, chains
 from results.columns import KNOWN_COLUMNS
@@ -154,6 +155,9 @@ def _footer(store: Store, comparison: Comparison, columns: Sequence[str], analys
         if row.missing:
             alike.setdefault(_missing_runs(row.missing), []).append(row.label)
     lines += [f"{', '.join(labels)}: {what}" for what, labels in alike.items()]
+    lines += tuned.lines(
+        [(row.method if row.tuned else row.label, row.tuned) for row in comparison.candidates]
+    )
     lines += [line for row in comparison.rows if (line := _about_chosen(row))]
     return lines + [line for row in comparison.rows if (line := _about_code(row))]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from common.files import digest
+from common.files import digest, write_atomically
 from common.jobs import Cause
 from common.paths import RecordsFolder, RunFolder
 from results.predictions import Predictions
@@ -126,6 +127,14 @@ class Store:
         The caller holds the run's lock.
         """
         self.paths(run_id).record.unlink(missing_ok=True)
+
+    def add_tuning(self, record: Record, run: RunContent) -> None:
+        """Write into the record of a run that was there before how its hyperparameters were chosen.
+
+        The caller holds the run's lock.
+        """
+        described = replace(record, run={**record.run, "tuned": run["tuned"]})
+        write_atomically(self.paths(record.id).record, described.to_bytes())
 
     def paths(self, run_id: str) -> RunFolder:
         """What lies where in a run's folder."""

@@ -18,6 +18,7 @@ from msgspec import Meta
 from common.files import digest
 from common.identity import content_hash, possible_ids, run_label
 from common.jobs import Cause
+from results.tuned import Tuned
 
 SCHEMA = 2
 """Version of record.json. Records of version 1 have no digest of their own."""
@@ -88,6 +89,11 @@ class Record:
     def class_names(self) -> list[str] | None:
         """Names of the classes, by position in the class order; None where the record has none."""
         return msgspec.convert(self.environment, _KnownEnvironment).class_names
+
+    @property
+    def tuned(self) -> Tuned | None:
+        """How the run's hyperparameters were chosen, where `tune=` did so."""
+        return tuned_of(self.run)
 
     @property
     def method_code(self) -> str:
@@ -224,6 +230,8 @@ class _KnownRun(msgspec.Struct):
     given: _Given | None = None
     precision: str = "fp32"
     method_code: str = ""
+    trial: bool = False
+    tuned: Tuned | None = None
 
 
 class _KnownEnvironment(msgspec.Struct):
@@ -235,6 +243,11 @@ class _KnownEnvironment(msgspec.Struct):
     gmacs: float | None = None
     chosen: dict[str, float] = {}
     precision: str = "fp32"
+
+
+def tuned_of(run: RunContent) -> Tuned | None:
+    """How the hyperparameters of a run were chosen, where `tune=` did so."""
+    return msgspec.convert(run.get("tuned"), Tuned | None)
 
 
 def check_run(run: RunContent) -> None:

@@ -240,3 +240,10 @@ def test_what_cannot_be_meant_is_refused_in_one_line(words, message):
         config.read(words)
 
     assert str(error.value) == message
+
+
+def test_an_embedding_of_width_0_is_none():
+    (usual,) = config.read(["dataset=imagenet", "methods=none"]).settings
+    (without,) = config.read(["dataset=imagenet", "methods=none", "embedding=0"]).settings
+
+    assert (usual.model.embedding, without.model.embedding) == (128, None)

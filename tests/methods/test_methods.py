@@ -261,3 +261,12 @@ def test_a_divisible_loss_is_the_mean_of_the_losses_of_equal_parts(name):
     together = make(name).loss(whole)["loss"].item()
 
     assert together == pytest.approx(mean([make(name).loss(part)["loss"].item() for part in parts]))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_default_of_what_can_be_tuned_lies_in_its_range_and_so_do_legal_values(name):
+    cls = METHODS[name].load()
+    for field, where in cls.ranges().items():
+        assert where.low <= getattr(cls(), field) <= where.high
+        for value in (where.low, where.high):
+            cls(**{field: value})

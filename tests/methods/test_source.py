@@ -23,6 +23,8 @@ def unused(x):
 METHOD = '''
 """A method."""
 from math import sqrt
+from typing import Annotated
+from methods import Range
 from PACKAGE.base import used as aliased
 
 class Parent:
@@ -85,6 +87,7 @@ def test_what_changes_a_loss_changes_the_digest(digest, change):
         ("# a comment", "# another comment"),
         ('"""Mine."""', '"""Documented better."""'),
         ('"""Weight."""', '"""Weight of the term."""'),
+        ("weight: float = 1.0", "weight: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0"),
         ("    return SCALE * x", "\n    return (SCALE * x)"),
         ("def unused(x):\n    return x", "def unused(x):\n    return 2 * x"),
         ("class Other:\n    pass", "class Other:\n    weight = 3"),
