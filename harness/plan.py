@@ -58,7 +58,9 @@ class Split:
 
     def __post_init__(self) -> None:
         if not 2 <= self.old_classes <= self.classes:  # of one class there is nothing to tell apart
-            raise ValueError(f"old_classes={self.old_classes}: must lie in 2..{self.classes}")
+            raise ValueError(
+                f"old_classes={self.old_classes}: must lie in 2..{self.classes}, be a fraction below 1, or all"
+            )
         if isinstance(self.class_order, tuple):
             assert len(set(self.class_order)) == len(self.class_order)
         elif self.class_order is not None and not 0 <= self.class_order < 2**63:

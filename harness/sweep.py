@@ -316,7 +316,7 @@ def _require_data(settings: Sequence[Setting], runtime: Runtime) -> None:
             folder = (runtime.betons_folder / setting.data).absolute()
             raise ValueError(
                 f"{setting.dataset} needs data=FOLDER with its files: {dataset.summary}; "
-                f"or betons in {folder}, which python -m loaders.build makes"
+                f"or betons in {folder}, which flips build makes"
             )
 
 

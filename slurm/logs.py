@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     rest = [word for word in argv if word not in names]
     asked = cli.parse(LogsConfig, rest, prog="python -m slurm.logs RUN", description=str(__doc__))
     if len(names) != 1:
-        raise ValueError("expected one RUN: python -m slurm.logs RUN [runs=PATH] [lines=40]")
+        raise ValueError("expected one RUN: flips logs RUN [runs=PATH] [lines=40] (the name of its folder)")
     path = find(asked.runs, names[0])
     for line in path.read_text(errors="replace").splitlines()[-asked.lines :]:
         print(printable(line))
