@@ -77,7 +77,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         datasets=("fashion-mnist", "folder", "glyphs100", "digits"),
         for_dataset={
             "digits": {"seeds": "0..19"},
-            "fashion-mnist": {"train_data": "0.08", "epochs": "12"},
+            "fashion-mnist": {"train_data": "0.05"},
             "folder": {"image_size": "32", "statistics": "auto", "train_data": "0.1", "epochs": "15"},
             "glyphs100": {"train_data": "0.2", "epochs": "12"},
         },
