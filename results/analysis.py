@@ -25,6 +25,7 @@ from results.ranking import (
     intervals_of_rows,
     rank_means,
     rank_rows,
+    unstable_rows,
 )
 from results.statistics import Interval
 from results.store import Record
@@ -42,7 +43,7 @@ class Analysis:
     ranking: Ranking | None = None
     """Of the negative flips of the rows with all their seeds; None for fewer than three seeds."""
     unstable: frozenset[str] = frozenset()
-    """Complete rows that are not ranked: their NFR varies between seeds far more than that of the others."""
+    """Rows whose NFR varies between seeds far more than that of the others: they are not ranked."""
     rank: Mapping[str, int] = field(default_factory=dict)
     """1 + the number of separated methods with fewer negative flips."""
     from_plain: Mapping[str, PlainDifference] = field(default_factory=dict)
@@ -92,8 +93,7 @@ def analyse(comparison: Comparison) -> Analysis:
     seeds = tuple(sorted({*first.records, *(run.seed for run in first.missing)}))
     labels, ranking = rank_rows(flips, seeds)
     plain = [rights.candidates.get(BASELINE, {}), *rights.references]
-    complete = {row.label for row in comparison.candidates if row.complete}
-    unstable = frozenset(complete - set(labels)) if ranking else frozenset()
+    unstable = unstable_rows(flips)
     methods = {label: by_seed for label, by_seed in flips.items() if label != BASELINE}
     return Analysis(
         candidates=comparison.candidates,

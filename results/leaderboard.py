@@ -246,7 +246,7 @@ def numbers(comparison: Comparison, analysis: Analysis, columns: Sequence[str]) 
             "method": row.label,
         }
         flat |= {"seeds_done": len(row.records), "seeds": row.seeds, "rank": analysis.rank.get(row.label)}
-        flat["unstable"] = row.label in analysis.unstable if analysis.ranking and row.complete else None
+        flat["unstable"] = row.label in analysis.unstable
         for name in columns:
             summary = row.summary(name)
             flat |= {name: summary and summary.mean, f"{name}_std": summary and summary.std}

@@ -262,6 +262,17 @@ def rank_rows(
     return ranked, ranking
 
 
+def unstable_rows(rows: Mapping[str, EventsBySeed]) -> frozenset[str]:
+    """Labels of the rows that `rank_rows` leaves out as unstable, judged by the seeds that all rows have.
+
+    Rows without any seed have no part in it.
+    """
+    begun = {label: row for label, row in rows.items() if row}
+    shared = sorted(set.intersection(*(set(row) for row in begun.values()))) if begun else []
+    stable, ranking = rank_rows(begun, shared)
+    return frozenset(begun.keys() - set(stable)) if ranking else frozenset()
+
+
 def from_plain(
     rows: Mapping[str, EventsBySeed],
     plain: Sequence[EventsBySeed],
