@@ -209,6 +209,7 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
         ),
         (["methods=mpt"], "unknown method 'mpt' (did you mean 'mpt-lm'?)"),
         (["methods=none,none"], "methods: none is given twice"),
+        (["data=pictures"], "data=pictures: dataset=digits brings its own images (yours: dataset=folder)"),
         (["dataset=digit"], "unknown dataset 'digit' (did you mean 'digits'?)"),
         (["arch=resnet19"], "unknown architecture 'resnet19' (did you mean 'resnet18'?)"),
         (["stem=imagenet"], "stem=imagenet: resnet8 has cifar"),
