@@ -102,6 +102,7 @@ def read(argv: Sequence[str]) -> Sweep:
     ]
     for config in configs:
         _require_names(config)
+    _require_use_of_data(configs)
     methods = sorted({name for config in configs for name in chosen(config.methods)})
     changes = read_hyperparameters(hyper, methods)
     gpu = _have_gpus(configs[0])
@@ -194,6 +195,14 @@ def _require_names(config: SweepConfig) -> None:
     DATASETS.find(config.data.dataset)
     for arch in filter(None, (config.training.arch, config.training.old_arch)):
         ARCHITECTURES.find(arch)
+
+
+def _require_use_of_data(configs: Sequence[SweepConfig]) -> None:
+    data, names = configs[0].runtime.data, {config.data.dataset: None for config in configs}
+    if data and all(name in DATASETS.builtin and not DATASETS[name].needs_data for name in names):
+        raise ValueError(
+            f"data={data}: dataset={','.join(names)} brings its own images (yours: dataset=folder)"
+        )
 
 
 def hyperparameters(method: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Split:
     def __post_init__(self) -> None:
         if not 2 <= self.old_classes <= self.classes:  # of one class there is nothing to tell apart
             raise ValueError(
-                f"old_classes={self.old_classes}: must be 2..{self.classes}, a fraction below 1, or all"
+                f"old_classes={self.old_classes}: must lie in 2..{self.classes} (or a fraction, or all)"
             )
         if isinstance(self.class_order, tuple):
             assert len(set(self.class_order)) == len(self.class_order)

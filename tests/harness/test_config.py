@@ -104,7 +104,7 @@ def test_a_list_of_counts_is_still_a_table_each():
     [
         ("old_classes=bee,dgo", "old_classes=bee,dgo: there is no class 'dgo' (did you mean 'dog'?)"),
         ("old_classes=bee,bee", "old_classes=bee,bee: bee is named twice"),
-        ("old_classes=bee", "old_classes=1: must be 2..5, a fraction below 1, or all"),
+        ("old_classes=bee", "old_classes=1: must lie in 2..5 (or a fraction, or all)"),
         ("class_order=nowhere.txt", "class_order=nowhere.txt: there is no class 'nowhere.txt'"),
     ],
 )
@@ -209,6 +209,7 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
         ),
         (["methods=mpt"], "unknown method 'mpt' (did you mean 'mpt-lm'?)"),
         (["methods=none,none"], "methods: none is given twice"),
+        (["data=pictures"], "data=pictures: dataset=digits brings its own images (yours: dataset=folder)"),
         (["dataset=digit"], "unknown dataset 'digit' (did you mean 'digits'?)"),
         (["arch=resnet19"], "unknown architecture 'resnet19' (did you mean 'resnet18'?)"),
         (["stem=imagenet"], "stem=imagenet: resnet8 has cifar"),
@@ -217,8 +218,8 @@ def test_top_10_of_ten_classes_would_be_elodi_itself():
         (["epochs=0"], "epochs=0: must be a finite number above 0"),
         (["seeds=-1"], "seeds=-1: must be 0 or more"),
         (["seeds=1,1"], "seeds: 1 is given twice"),
-        (["old_classes=11"], "old_classes=11: must be 2..10, a fraction below 1, or all"),
-        (["old_classes=1"], "old_classes=1: must be 2..10, a fraction below 1, or all"),
+        (["old_classes=11"], "old_classes=11: must lie in 2..10 (or a fraction, or all)"),
+        (["old_classes=1"], "old_classes=1: must lie in 2..10 (or a fraction, or all)"),
         (["old_classes=2.5"], "old_classes=2.5: a count of classes must be a whole number"),
         (["old_data=0"], "old_data=0.0: must lie in (0, 1]"),
         (["old_classes=inf"], "old_classes=inf: expected a fraction of the classes or a count"),
