@@ -29,7 +29,8 @@ from benchmarks.report import cores, describe_machine
 from common.cli import command, parse
 from common.files import write_atomically
 from harness import config
-from harness.plan import expand
+from harness.plan import Run, expand
+from harness.tuning import Tuning
 from results.analysis import Analysis, analyse, mean_rates
 from results.chains import chain_numbers, chains
 from results.columns import training_seconds
@@ -37,7 +38,7 @@ from results.comparisons import Comparison, Row, comparisons
 from results.leaderboard import DEFAULT_COLUMNS, numbers
 from results.per_run import per_run_rows
 from results.ranking import rank_means, rank_rows
-from results.store import Store
+from results.store import Record, Store
 from results.tables import as_csv
 
 FOLDER = Path(__file__).parent / "results" / "evidence"
@@ -98,6 +99,18 @@ def _parts() -> Iterator[Part]:
             name=f"{dataset}-chain",
             title="a chain of three models",
             words=(*common, "methods=none,pct-kl,elodi,mpt-kl,posthoc-bias", "chain=4,7,10"),
+            images=images,
+        )
+        yield Part(
+            name=f"{dataset}-tuned",
+            title="k and lambda tuned with twelve trials each",
+            words=(
+                *common,
+                "methods=none,pct-kl,mpt-kl,posthoc-bias",
+                "tune=pct-kl.lambda,mpt-kl.k",
+                "budget=12",
+                "validation=0.3" if dataset == "digits" else "validation=0.1",
+            ),
             images=images,
         )
         yield Part(
@@ -173,14 +186,12 @@ def _sweep(words: Sequence[str]) -> int:
 
 def _record_speed(part: Part, settings: Evidence) -> None:
     """Run a part's sweep; note its time and what the cores did, if it trained anything."""
-    store = Store(settings.runs)
-    planned = expand(*config.read(settings.words(part)).settings)
-    before = {run.id for run in planned if store.read(run.id) is not None}
+    before = _records(settings.runs).keys()
     used = _cpu_seconds()
     began = time.monotonic()
     _sweep(settings.words(part))
     wall, cpu = time.monotonic() - began, _cpu_seconds() - used
-    made = [record for run in planned if run.id not in before and (record := store.read(run.id)) is not None]
+    made = [record for run_id, record in _records(settings.runs).items() if run_id not in before]
     if not made:
         return
     entry = {
@@ -199,6 +210,22 @@ def _record_speed(part: Part, settings: Evidence) -> None:
         file.write(json.dumps(entry) + "\n")
 
 
+def _records(runs: Path) -> dict[str, Record]:
+    return {record.id: record for record in Store(runs).scan() if isinstance(record, Record)}
+
+
+def _planned(words: Sequence[str], runs: Path) -> tuple[Run, ...]:
+    """The runs of a sweep's tables; of one that tunes, the trials until all of them are done."""
+    sweep = config.read(words)
+    if not sweep.config.tuning.tune:
+        return expand(*sweep.settings)
+    tuning, store = Tuning(sweep), Store(runs)
+    for trials in tuning.rounds(runs):
+        if any(store.read(run.id) is None for run in trials):
+            return trials
+    return expand(*tuning.settings)
+
+
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -210,7 +237,7 @@ def _measure(settings: Evidence) -> None:
     found: list[dict[str, Any]] = []
     rows: dict[str, dict[str, Any]] = {}
     for part in settings.chosen:
-        runs = expand(*config.read(settings.words(part)).settings)
+        runs = _planned(settings.words(part), settings.runs)
         made = comparisons(store, [run.document() for run in runs])
         made = [one for one in made if any(row.records for row in one.candidates)]
         rows |= {row["id"]: row for row in per_run_rows(made)}

@@ -238,14 +238,16 @@ def _speed(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield ""
     yield (
         f"{total['runs']:,} runs in {total['wall_s'] / 3600:.1f} h: "
-        f"{total['runs'] / total['wall_s'] * 3600:,.0f} an hour. Shares of the time of all cores:"
+        f"{total['runs'] / total['wall_s'] * 3600:,.0f} an hour. Shares of the time of all cores; a load "
+        "average above their number means that other work shared them, which makes every time longer:"
     )
     yield ""
-    yield "| part | runs | runs/h | training | evaluation | start-up and loading | idle or other work |"
-    yield "|---" * 7 + "|"
+    yield "| part | runs | runs/h | training | evaluation | start-up and loading | idle | load average |"
+    yield "|---" * 8 + "|"
     for entry in entries:
         yield "| " + " | ".join(_shares(entry)) + " |"
-    whole = {**total, "part": "all", "cores": capacity / total["wall_s"]}
+    load = sum(entry["load"] * entry["wall_s"] for entry in entries) / total["wall_s"]
+    whole = {**total, "part": "all", "cores": capacity / total["wall_s"], "load": load}
     yield "| " + " | ".join(_shares(whole)) + " |"
 
 
@@ -259,6 +261,7 @@ def _shares(entry: Mapping[str, Any]) -> list[str]:
         f"{entry['runs']:,}",
         f"{entry['runs'] / entry['wall_s'] * 3600:,.0f}",
         *(f"{share / capacity:.0%}" for share in shares),
+        f"{entry['load']:.1f}",
     ]
 
 
@@ -284,7 +287,7 @@ def _picture(tables: Sequence[Table], stem: Path) -> None:
         left_out = sorted(row["method"] for row in rows if row["nfr"] > beyond)
         note = f" (beyond: {', '.join(left_out)})" if left_out else ""
         axes.set_title(f"{table['images']}, {table['seeds']} seeds{note}", fontsize=8, loc="left")
-        axes.set(xlabel="error rate on all classes in %")
+        axes.set(xlabel="error rate on all classes in %", ylim=(0, None))
         if place == 0:
             axes.set(ylabel="negative flip rate in %")
     if figure.axes:

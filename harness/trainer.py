@@ -129,7 +129,7 @@ class Trainer:
                 self._images = self._cohort.images
                 if self._progress.due():
                     self._say(position, writer.complaint)
-                self._tell(when_out)
+                self._tell(when_out, writer)
                 if position.batch == 0:
                     self._after_epoch(position.epoch)
                     began += time.monotonic() - now
@@ -137,7 +137,7 @@ class Trainer:
                 if stopped or self._checkpoint_is_due(position, now - saved):
                     if position.batch:  # a checkpoint must not hold weights that are not finite
                         self._cohort.look()
-                        self._tell(when_out)
+                        self._tell(when_out, writer)
                     writer.save(self._states(position))
                     saved = now
                 if stopped:
@@ -160,9 +160,10 @@ class Trainer:
             return False
         return self._world.any(flag)
 
-    def _tell(self, when_out: Callable[[Member, Trained], None]) -> None:
+    def _tell(self, when_out: Callable[[Member, Trained], None], writer: checkpoint.Writer) -> None:
         for member in self._members:
             if not member.student.trains and member.run.id not in self._out:
+                writer.wait()  # a checkpoint under way would come back after it was removed
                 self._out.add(member.run.id)
                 when_out(member, self.trained)
 
