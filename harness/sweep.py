@@ -27,8 +27,9 @@ from harness.architectures import ARCHITECTURES
 from harness.config import Sweep
 from harness.dispatch.dispatcher import dispatch
 from harness.experiments import find
+from harness.grouping import Job, group, told_apart
 from harness.help import print_help
-from harness.plan import Job, Role, Run, Setting, expand, group, told_apart
+from harness.plan import Role, Run, Setting, expand
 from harness.recipes import images_of
 from harness.settings import Runtime, SweepConfig
 from harness.stale import find_stale, withdraw
