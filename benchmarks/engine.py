@@ -28,10 +28,11 @@ from benchmarks.report import Row, median_row, print_rows, wait_for_gpu, write_r
 from common.cli import command, parse
 from harness import checkpoint, models
 from harness.compute import ComputeConfig
-from harness.engine import Cohort, Normalise, Position, SharedBatch, Student, Teachers, plain_batch
+from harness.engine import Cohort, Normalise, Position, SharedBatch, Student, plain_batch
 from harness.inference import frozen
 from harness.plan import Model
 from harness.recipes import Recipe
+from harness.teachers import Teachers
 from loaders.batches import Batch, Feed
 from loaders.betons import Beton, ensure_beton
 from loaders.datasets import DATASETS, Dataset

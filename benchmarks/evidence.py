@@ -37,7 +37,8 @@ from results.columns import training_seconds
 from results.comparisons import Comparison, Row, comparisons
 from results.leaderboard import DEFAULT_COLUMNS, numbers
 from results.per_run import per_run_rows
-from results.ranking import rank_means, rank_rows
+from results.ranking import rank_means
+from results.row_ranking import rank_rows
 from results.store import Record, Store
 from results.tables import as_csv
 

@@ -19,9 +19,10 @@ from benchmarks.report import Row, print_rows, write_rows
 from common.cli import command, parse
 from harness import models
 from harness.compute import ComputeConfig
-from harness.engine import Cohort, Normalise, Position, Student, Teachers, predict
+from harness.engine import Cohort, Normalise, Position, Student, predict
 from harness.plan import Model
 from harness.recipes import recipe_for
+from harness.teachers import Teachers
 from loaders.batches import Feed
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS, PART_FOLDERS

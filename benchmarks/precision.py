@@ -2,7 +2,7 @@
 
 python -m benchmarks.precision runs=FOLDER    (a folder of records of a finished sweep)
 
-The harness does the second (`harness.engine.Teachers`), with BatchNorm folded before the cast. Both are
+The harness does the second (`harness.teachers.Teachers`), with BatchNorm folded before the cast. Both are
 compared with fp32 on the test images, over plain models of the folder; the figures go to
 `benchmarks/results/precision.json`.
 """
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from benchmarks.report import Row, median_row, print_rows, write_rows
 from common.cli import command, parse
 from harness.compute import ComputeConfig
-from harness.engine import Normalise, Teachers
+from harness.engine import Normalise
 from harness.parents import Parents
 from harness.plan import Run
 from harness.recipes import images_of
+from harness.teachers import Teachers
 from loaders.batches import Feed
 from loaders.betons import ensure_beton
 from loaders.feeds import open_feed

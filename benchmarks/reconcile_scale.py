@@ -10,7 +10,8 @@ from pathlib import Path
 
 from common.jobs import Resources
 from common.paths import RecordsFolder
-from harness.plan import Job, Model, Setting, Split, Variant, expand, group
+from harness.grouping import Job, group
+from harness.plan import Model, Setting, Split, Variant, expand
 from harness.recipes import recipe_for
 from loaders.datasets import DATASETS
 from slurm.reconcile import Task, reconcile

@@ -23,7 +23,8 @@ from benchmarks.report import describe_machine
 from benchmarks.statistics import Cell, Rates, SpreadName, Trained, tables_of
 from common.cli import command, parse
 from common.files import write_atomically
-from results.ranking import rank, rank_rows
+from results.ranking import rank
+from results.row_ranking import rank_rows
 
 WORLDS: tuple[tuple[Rates, SpreadName], ...] = (
     ("equal", "equal"),

@@ -1,6 +1,6 @@
 """Jobs as those see them who run, watch and show them: what a job is, how it stands, what blocks it.
 
-What a job trains is none of their business; `harness.plan` makes the jobs.
+What a job trains is none of their business; `harness.grouping` makes the jobs.
 """
 
 from __future__ import annotations

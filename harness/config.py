@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from common import cli
 from common.text import nearest
-from harness import class_names, experiments, old_model, plugins
-from harness.architectures import ARCHITECTURES, FURTHER_TORCHVISION
+from harness import class_names, experiments, hyperparameters, old_model, plugins
+from harness.architectures import ARCHITECTURES
 from harness.dispatch.dispatcher import has_gpus
-from harness.plan import Model, Setting, Split, Variant
-from harness.recipes import Recipe, draws, recipe_for
+from harness.plan import Model, Setting, Split
+from harness.recipes import draws, recipe_for
 from harness.settings import (
     DispatchConfig,
     Precision,
@@ -23,7 +22,6 @@ from harness.settings import (
     SweepConfig,
     TrainingConfig,
     TuningConfig,
-    refuse_repeats,
 )
 from loaders.datasets import (
     DATASETS,
@@ -35,7 +33,7 @@ from loaders.datasets import (
     prepared,
     usual_augmentation,
 )
-from methods import GROUPS, METHODS, Ensemble, PostHoc, Range
+from methods import GROUPS, METHODS
 
 ALL_CLASSES = "all"
 OF_THE_SWEEP = frozenset(
@@ -45,8 +43,6 @@ OF_THE_SWEEP = frozenset(
     }
 )
 """Settings that hold for a whole sweep: a list of their values would not make tables."""
-
-
 TUNED_ON = "0.1"
 """Part of the training images that tune= chooses on, unless validation= says otherwise."""
 
@@ -88,7 +84,7 @@ def read(argv: Sequence[str]) -> Sweep:
         ValueError: whatever makes no sense, in one line.
     """
     words = cli.split(argv)
-    load_plugins(words)
+    plugins.load_named(words)
     given = experiments.spell_out(words)
     if "tune" in given:
         given.setdefault("validation", TUNED_ON)
@@ -104,7 +100,7 @@ def read(argv: Sequence[str]) -> Sweep:
         _require_names(config)
     _require_use_of_data(configs)
     methods = sorted({name for config in configs for name in chosen(config.methods)})
-    changes = read_hyperparameters(hyper, methods)
+    changes = hyperparameters.read(hyper, methods)
     gpu = _have_gpus(configs[0])
     by_identity: dict[str, Images] = {}
     looked_into: dict[tuple[Dataset, Path | None], Contents] = {}
@@ -168,17 +164,6 @@ def _class_names(given: Mapping[str, str]) -> dict[str, str]:
     return {"old_classes": text} if any(isinstance(word, str) for word in listed) else {}
 
 
-def load_plugins(words: Mapping[str, str]) -> None:
-    """Load the modules that `plugins=` names, before anything is looked up.
-
-    Raises:
-        ValueError: one that cannot be imported.
-    """
-    if "plugins" in words:
-        names = cli.value("plugins", words["plugins"], cli.settings(Runtime)["plugins"].hint)
-        plugins.load(names, (str(Path.cwd()),))
-
-
 def chosen(names: Iterable[str]) -> tuple[str, ...]:
     """Method names with the words for groups spelt out, in the registry's order.
 
@@ -203,52 +188,6 @@ def _require_use_of_data(configs: Sequence[SweepConfig]) -> None:
         raise ValueError(
             f"data={data}: dataset={','.join(names)} brings its own images (yours: dataset=folder)"
         )
-
-
-def hyperparameters(method: str) -> dict[str, Any]:
-    """A method's hyperparameters and defaults by their names on the command line."""
-    entry = METHODS[method]
-    return {
-        field.name.rstrip("_"): entry.defaults.get(field.name, field.default)
-        for field in fields(entry.load())
-    }
-
-
-def ranges(method: str) -> dict[str, Range]:
-    """Where `tune=` looks for a method's hyperparameters, by their names on the command line.
-
-    What makes the method what it is has no range.
-    """
-    found = METHODS[method].load().ranges()
-    return {name.rstrip("_"): found[name] for name in found if is_free(method, name.rstrip("_"))}
-
-
-def read_hyperparameters(given: Mapping[str, str], methods: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """`{"mpt-kl.k": "1,2"}` -> `{"mpt-kl": {"k": [1.0, 2.0]}}`.
-
-    A bare `k` is for every chosen method that has it, except where its value makes the method what it is
-    (`mpt-kl-nobias` is `mpt-kl` with k = 0).
-
-    Raises:
-        ValueError: a name that nothing has, or a value of the wrong type.
-    """
-    changes: dict[str, dict[str, list[Any]]] = {}
-    for key, text in sorted(given.items(), key=lambda item: "." in item[0]):  # a method's own word wins
-        method, dot, name = key.rpartition(".")
-        if dot and method not in METHODS:
-            raise ValueError(f"unknown method '{method}' in {key}={nearest(method, METHODS)}")
-        owners = [method] if dot else [m for m in methods if is_free(m, name)]
-        if dot and method not in methods:
-            raise ValueError(f"{key}={text}: {method} is not among methods={','.join(methods)}")
-        if dot and name not in hyperparameters(method):
-            raise ValueError(f"unknown setting '{key}'{nearest(name, hyperparameters(method))}")
-        if not owners:
-            raise ValueError(_nobody_has(name, text, methods))
-        for owner in owners:
-            values = [_typed(owner, key, name, value) for value in text.split(",")]
-            refuse_repeats(key, values)
-            changes.setdefault(owner, {})[name] = values
-    return changes
 
 
 def setting(
@@ -288,7 +227,7 @@ def setting(
         variant
         for method in chosen(config.methods)
         if method not in unfit
-        for variant in _variants(method, dataset, changes.get(method, {}))
+        for variant in hyperparameters.variants(method, dataset, changes.get(method, {}))
     ]
     identity, contents = find_images(dataset, config)
     split = _split(config, dataset, contents, identity)
@@ -379,123 +318,6 @@ def encoding(config: SweepConfig) -> Encoding:
     )
 
 
-def print_help(argv: Sequence[str]) -> None:
-    """`--help`: the settings by name; `--help all`: what each means, and what the registries hold.
-
-    Both know the entries of `plugins=`.
-
-    Raises:
-        ValueError: a plugin that cannot be imported.
-    """
-    load_plugins(cli.split(word for word in argv if word not in {*cli.HELP_WORDS, "all"}))
-    prog = "python -m harness.sweep"
-    about = (
-        "Train the old model, the references and every method's candidate, and print how often each "
-        "candidate errs and how many of the old model's right answers it loses.\n"
-        "For instance: methods=all dataset=digits | methods=none,mpt-kl k=0,2,4 seeds=0,1 | plan=true"
-    )
-    if "all" not in argv:
-        names: dict[str, Iterable[str]] = {
-            "Methods": METHODS,
-            "Datasets": DATASETS,
-            "Experiments": experiments.EXPERIMENTS,
-            "Scenarios": experiments.SCENARIOS,
-        }
-        cli.print_outline(
-            SweepConfig,
-            prog=prog,
-            description=about,
-            sections={title: ", ".join(registry) for title, registry in names.items()},
-            more="--help all",
-        )
-        return
-    own = {name: entry for name, entry in ARCHITECTURES.items() if name not in FURTHER_TORCHVISION}
-    cli.print_help(
-        SweepConfig,
-        prog=prog,
-        description=about,
-        sections=[
-            ("Methods", [(name, entry.summary) for name, entry in METHODS.items()]),
-            ("Experiments", [(name, _experiment_text(name)) for name in experiments.EXPERIMENTS]),
-            ("Scenarios", [(name, one.summary) for name, one in experiments.SCENARIOS.items()]),
-            (
-                "Hyperparameters (method.name=value, or name=value for every method that has it) "
-                "and where tune= looks for them",
-                [(name, _hyperparameter_text(name)) for name in METHODS if hyperparameters(name)],
-            ),
-            ("Datasets", [(name, f"{e.summary}; {_recipe_text(name)}") for name, e in DATASETS.items()]),
-            (
-                "Architectures",
-                [
-                    *((name, f"{e.summary}; stem {', '.join(e.stems)}") for name, e in own.items()),
-                    ("torchvision's", ", ".join(FURTHER_TORCHVISION)),
-                    ("timm:NAME", "any classifier of timm, where that is installed"),
-                ],
-            ),
-        ],
-    )
-
-
-def _experiment_text(name: str) -> str:
-    experiment = experiments.EXPERIMENTS[name]
-    return f"{experiment.summary} (dataset={' or '.join(experiment.datasets)})"
-
-
-def _hyperparameter_text(method: str) -> str:
-    where = ranges(method)
-    shown = {
-        name: f"{value:g}" if isinstance(value, float) else str(value)
-        for name, value in hyperparameters(method).items()
-    }
-    return ", ".join(
-        f"{name}={value}" + (f" [{where[name]}]" if name in where else "") for name, value in shown.items()
-    )
-
-
-def _recipe_text(dataset: str) -> str:
-    arch = DATASETS[dataset].arch
-    recipe: Recipe = recipe_for(DATASETS[dataset], arch, {})
-    return f"{arch}, {recipe.epochs} epochs of batch {recipe.batch_size} at lr {recipe.lr:g}"
-
-
-def _variants(method: str, dataset: Dataset, changes: Mapping[str, list[Any]]) -> Iterable[Variant]:
-    """One Variant for each combination of the values asked for."""
-    entry = METHODS[method]
-    cls = entry.load()
-    names = {field.name.rstrip("_"): field.name for field in fields(cls)}
-    brought = {k: v for k, v in dataset.hyperparameters.items() if k in names}
-    defaults = {**brought, **entry.defaults}
-    compared = {names[name] for name, asked in changes.items() if len(asked) > 1}
-    for combination in itertools.product(*changes.values()):
-        changed = {names[name]: value for name, value in zip(changes, combination, strict=True)}
-        try:
-            made = cls(**{**defaults, **changed})
-        except ValueError as error:
-            raise ValueError(f"{method}.{error}") from None
-        plain = cls(**defaults)
-        values = {field.name: getattr(made, field.name) for field in fields(cls)}
-        yield Variant(
-            method=method,
-            hyperparameters=tuple(sorted(values.items())),
-            shown=tuple(
-                (name, value)
-                for name, value in values.items()
-                if value != getattr(plain, name) or name in compared
-            ),
-            references=made.references,
-            version=cls.version,
-            from_candidate=isinstance(made, PostHoc) or (isinstance(made, Ensemble) and made.uses_new),
-            holdout=made.holdout if isinstance(made, PostHoc) else 0.0,
-        )
-
-
-def _typed(method: str, key: str, name: str, text: str) -> Any:
-    """One hyperparameter's value, by the type of its field."""
-    cls = METHODS[method].load()
-    field = name if name in cls.__dataclass_fields__ else f"{name}_"
-    return cli.value(key, text, get_type_hints(cls)[field])
-
-
 def _require_fitting(dataset: Dataset, arch: str, old_arch: str, loader: str, init: str) -> None:
     new, old = ARCHITECTURES[arch], ARCHITECTURES[old_arch]
     if loader != "auto" and new.backbone:
@@ -573,19 +395,3 @@ def _split(config: SweepConfig, dataset: Dataset, contents: Contents, identity: 
         train_data=data.train_data,
         new_data=data.new_data,
     )
-
-
-def is_free(method: str, name: str) -> bool:
-    """Whether a method has a hyperparameter of that name whose value does not make it what it is."""
-    fixed = {key.rstrip("_") for key in METHODS[method].defaults}
-    return name in hyperparameters(method) and name not in fixed
-
-
-def _nobody_has(name: str, text: str, methods: Sequence[str]) -> str:
-    """Why a word that none of the chosen methods understands is refused."""
-    if others := [method for method in METHODS.builtin if is_free(method, name)]:
-        return f"{name}={text}: not a setting of methods={','.join(methods)} ({', '.join(others)} have it)"
-    known = {*cli.settings(SweepConfig), *(other for method in methods for other in hyperparameters(method))}
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    hint = f"did you mean '{close[0]}'?" if close else "try --help"
-    return f"unknown setting '{name}' ({hint})"

@@ -24,14 +24,16 @@ from harness.compute import ComputeConfig, set_up
 from harness.curves import Curves
 from harness.data import Data, open_data
 from harness.distributed import World, joined
-from harness.engine import Cohort, Student, Teachers
+from harness.engine import Cohort, Student
 from harness.failures import ParentMissing, RunsFailed, failures_recorded, forget_last_attempt
+from harness.grouping import Job
 from harness.made import Maker
 from harness.method_errors import MethodFailed
 from harness.parents import Parents, make_method
-from harness.plan import Job, Model, Run
+from harness.plan import Model, Run
 from harness.publisher import Publisher, Recorder
 from harness.settings import Runtime
+from harness.teachers import Teachers
 from harness.trainer import Member, Trainer, resume
 from loaders.datasets import Encoding
 from methods import Loss

@@ -12,7 +12,7 @@ from common.files import write_atomically
 from common.paths import JobFolder, RecordsFolder
 from common.registry import plugin_folders
 from harness import plugins
-from harness.plan import Job
+from harness.grouping import Job
 from harness.settings import Runtime
 from loaders.datasets import RAW, Encoding
 

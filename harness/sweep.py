@@ -27,7 +27,9 @@ from harness.architectures import ARCHITECTURES
 from harness.config import Sweep
 from harness.dispatch.dispatcher import dispatch
 from harness.experiments import find
-from harness.plan import Job, Role, Run, Setting, expand, group, told_apart
+from harness.grouping import Job, group, told_apart
+from harness.help import print_help
+from harness.plan import Role, Run, Setting, expand
 from harness.recipes import images_of
 from harness.settings import Runtime, SweepConfig
 from harness.stale import find_stale, withdraw
@@ -47,7 +49,7 @@ CTRL_C = 130
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when every run is done (or has diverged, which the table shows), 1 when some failed."""
     if cli.HELP_WORDS & set(argv):
-        config.print_help(argv)
+        print_help(argv)
         return 0
     sweep = config.read(argv)
     asked, runtime, console = sweep.config, sweep.config.runtime, Console()

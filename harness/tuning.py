@@ -17,7 +17,7 @@ import msgspec
 
 from common import cli
 from common.text import nearest
-from harness import config
+from harness import config, hyperparameters
 from harness.config import Sweep
 from harness.plan import PLAIN, Run, Scalar, Setting, Variant, expand
 from harness.search import Dimension, Result, Search, Values
@@ -295,7 +295,7 @@ def _read_names(sweep: Sweep) -> dict[str, list[str]]:
                 f"tune={word}: all models of a table share {name}; compare {name}=... of none by "
                 "validation=0.1 metrics=validation"
             )
-        known = {one: config.ranges(one) for one in ([method] if dot else methods)}
+        known = {one: hyperparameters.ranges(one) for one in ([method] if dot else methods)}
         owners = [one for one in known if name in known[one]]
         if not owners:
             raise ValueError(f"tune={word}: {_why_not(name, known)}")
@@ -311,7 +311,7 @@ def _why_not(name: str, known: Mapping[str, Mapping[str, Range]]) -> str:
     names = sorted({other for ranges in known.values() for other in ranges})
     if not names:
         return f"nothing about {', '.join(known)} can be tuned"
-    has = any(name in config.hyperparameters(method) for method in known)
+    has = any(name in hyperparameters.defaults(method) for method in known)
     why = "has no range to search" if has else f"no such hyperparameter{nearest(name, names)}"
     return f"{why}; {', '.join(names)} can be tuned"
 
@@ -340,7 +340,7 @@ def _dimension(variant: Variant, name: str) -> Dimension:
     assert isinstance(value, int | float)
     return Dimension(
         name=name,
-        range=config.ranges(variant.method)[name],
+        range=hyperparameters.ranges(variant.method)[name],
         default=value,
         whole=get_type_hints(cls)[field] is int,
     )

@@ -15,15 +15,12 @@ from results.columns import value_of
 from results.comparisons import BASELINE, Comparison, Row, Summary
 from results.metrics import Metric
 from results.predictions import Booleans, unpack_bits
-from results.ranking import (
-    FEWEST_SEEDS,
+from results.ranking import FEWEST_SEEDS, PlainDifference, Ranking, rank_means
+from results.row_ranking import (
     EventsBySeed,
-    PlainDifference,
-    Ranking,
     between_plain_models,
     from_plain,
     intervals_of_rows,
-    rank_means,
     rank_rows,
     unstable_rows,
 )

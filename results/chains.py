@@ -12,7 +12,7 @@ from typing import Any
 
 from results.comparisons import Comparison, Row, Summary
 from results.predictions import Booleans, unpack_bits
-from results.ranking import EventsBySeed, rank_rows
+from results.row_ranking import EventsBySeed, rank_rows
 from results.store import Record, Store
 from results.tables import Cell, Table
 

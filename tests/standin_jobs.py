@@ -5,7 +5,8 @@ from pathlib import Path
 from common.jobs import Resources
 from common.paths import JobFolder
 from harness import jobfile
-from harness.plan import Job, Model, Run, Split
+from harness.grouping import Job
+from harness.plan import Model, Run, Split
 from harness.recipes import recipe_for
 from harness.settings import Runtime
 from loaders.datasets import DATASETS

@@ -22,7 +22,7 @@ from common.signals import DISPATCHER, StopSignals
 from common.text import printable
 from harness.dispatch.local import PROGRAM, Show
 from harness.dispatch.retries import Retries
-from harness.plan import Job
+from harness.grouping import Job
 from results.store import Store
 from slurm import scheduler
 from slurm.commands import NoAnswer, WrongQuestion

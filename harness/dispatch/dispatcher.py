@@ -15,7 +15,7 @@ from common.paths import RecordsFolder
 from harness.dispatch.local import PROGRAM, run_inline, run_processes
 from harness.dispatch.machine import Machine
 from harness.dispatch.view import View
-from harness.plan import Job
+from harness.grouping import Job
 from slurm import scheduler
 from slurm.profile import Profile
 

@@ -38,7 +38,7 @@ from common.paths import JobFolder, RecordsFolder
 from common.signals import DISPATCHER, StopSignals, when_parent_ends
 from harness.dispatch.machine import Machine, Places
 from harness.dispatch.retries import Retries
-from harness.plan import Job
+from harness.grouping import Job
 from results.store import Store
 
 PROGRAM = "harness.execute"

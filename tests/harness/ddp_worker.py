@@ -9,9 +9,10 @@ from torch import nn
 from harness import models
 from harness.compute import ComputeConfig
 from harness.distributed import joined
-from harness.engine import Cohort, Normalise, Position, Student, Teachers, predict
+from harness.engine import Cohort, Normalise, Position, Student, predict
 from harness.plan import Model
 from harness.recipes import Recipe
+from harness.teachers import Teachers
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS
 from loaders.feeds import open_feed

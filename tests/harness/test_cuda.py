@@ -9,9 +9,10 @@ import torch
 
 from harness import checkpoint, models
 from harness.compute import ComputeConfig
-from harness.engine import Cohort, Normalise, Position, Student, Teachers
+from harness.engine import Cohort, Normalise, Position, Student
 from harness.plan import Model
 from harness.recipes import Recipe
+from harness.teachers import Teachers
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS
 from loaders.feeds import open_feed

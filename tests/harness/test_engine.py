@@ -14,12 +14,12 @@ from harness.engine import (
     Normalise,
     Position,
     Student,
-    Teachers,
     plain_batch,
     predict,
 )
 from harness.plan import Model
 from harness.recipes import Recipe
+from harness.teachers import Teachers
 from loaders.betons import ensure_beton
 from loaders.datasets import DATASETS
 from loaders.feeds import open_feed
@@ -346,7 +346,7 @@ def test_a_look_without_waiting_tells_what_the_look_before_it_asked(feeds):
 def test_a_step_on_a_gpu_asks_the_host_for_nothing(name, monkeypatch):
     """On tensors that have a device and a shape but no content: what would wait for a value raises."""
     networks = [models.build(MODEL, classes, 3) for classes in (10, OLD_CLASSES, 10, 10)]
-    monkeypatch.setattr("harness.engine.frozen", lambda network: network)  # copies no such tensors
+    monkeypatch.setattr("harness.teachers.frozen", lambda network: network)  # copies no such tensors
     monkeypatch.setattr(torch.Tensor, "backward", lambda loss: None)  # wants a real device
     gpu = replace(CPU, device=torch.device("cuda"))
     method = METHODS[name].load()(**{**METHODS[name].defaults, **AT_ONCE.get(name, {})})

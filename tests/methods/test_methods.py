@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.config import hyperparameters
+from harness import hyperparameters
 from methods import METHODS, Loss
 from tests.methods.by_hand import (
     FEATURES,
@@ -199,7 +199,7 @@ def test_every_loss_gives_named_finite_scalars_and_a_gradient_to_the_student_alo
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_hyperparameter_has_a_default_and_refuses_nan(name):
-    for parameter, value in hyperparameters(name).items():
+    for parameter, value in hyperparameters.defaults(name).items():
         if isinstance(value, float):
             field = parameter if parameter in METHODS[name].load().__dataclass_fields__ else f"{parameter}_"
             with pytest.raises(ValueError, match=parameter):

@@ -8,17 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from results.ranking import (
-    between_plain_models,
-    from_plain,
-    intervals_of_rows,
-    minus_plain,
-    rank,
-    rank_means,
-    rank_rows,
-    rate_intervals,
-)
-from results.statistics import critical_value, holm
+from results.ranking import minus_plain, rank, rank_means, rate_intervals
+from results.statistics import critical_value
 
 
 def draw(rates, *, seeds, samples, seed=7):
@@ -38,10 +29,6 @@ def components(difference):
     mean_square = (residual**2).sum() / ((seeds - 1) * (samples - 1))
     due_to_samples = of_samples.var(ddof=1) / samples - mean_square / (seeds * samples)
     return of_seeds.var(ddof=1), max(0.0, due_to_samples)
-
-
-def by_seed(events, seeds=None):
-    return dict(zip(seeds or range(len(events)), events, strict=True))
 
 
 class TestRank:
@@ -99,17 +86,6 @@ class TestRank:
             others = (ranking.noise.sum() - ranking.noise[0]) / 4
             assert (ranking.noise[0] > 9 * others) is np.bool_(expected)
             assert ranking.unstable.tolist() == [expected, False, False, False, False]
-
-    def test_an_unstable_method_has_no_rank_and_widens_no_other_interval(self):
-        events = draw([0.02, 0.03, 0.05, 0.02, 0.02], seeds=5, samples=2000)
-        events[4, 4] = draw([0.6], seeds=1, samples=2000)[0]
-        rows = {name: by_seed(row) for name, row in zip("abcde", events, strict=True)}
-
-        labels, ranking = rank_rows(rows, range(5))
-
-        assert labels == ("a", "b", "c", "d")
-        assert (ranking.half_width == rank(events[:4]).half_width).all()
-        assert (ranking.half_width[0, 1] < 0.2 * rank(events).half_width[0, 1]).all()
 
     def test_four_methods_are_too_few_to_call_one_unstable(self):
         values = 0.1 + 0.01 * np.array([[30, -10, -20, 5], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]])
@@ -220,56 +196,6 @@ class TestMinusPlain:
         assert [one.p for one in minus_plain(nothing, nothing)] == [1.0, 1.0]
 
 
-ROWS = {label: by_seed(events) for label, events in zip("abcde", EXAMPLE, strict=True)}
-PLAIN = [by_seed(events) for events in draw([0.03] * 4, seeds=4, samples=300, seed=3)]
-
-
-class TestRowsBySeed:
-    def test_a_row_that_lacks_a_seed_is_not_ranked(self):
-        rows = ROWS | {"c": by_seed(EXAMPLE[2, :3])}
-        labels, ranking = rank_rows(rows, range(4))
-
-        assert labels == ("a", "b", "d", "e")
-        assert ranking.half_width == pytest.approx(rank(EXAMPLE[[0, 1, 3, 4]]).half_width)
-
-    def test_nothing_is_ranked_by_fewer_than_three_seeds(self):
-        assert rank_rows(ROWS, range(2)) == ((), None)
-
-    def test_without_a_whole_row_there_is_no_ranking(self):
-        assert rank_rows({"a": by_seed(EXAMPLE[0, :3])}, range(4)) == ((), None)
-
-    def test_p_values_are_adjusted_for_the_number_of_methods(self):
-        found = from_plain(ROWS, PLAIN, range(4))
-
-        alone = minus_plain(EXAMPLE, np.stack([np.stack(list(model.values())) for model in PLAIN]))
-        assert list(found) == list(ROWS)
-        assert [one.p for one in found.values()] == pytest.approx(holm([one.p for one in alone]))
-        assert [one.standard_error for one in found.values()] == pytest.approx(
-            [one.standard_error for one in alone]
-        )
-
-    def test_a_row_that_lacks_a_seed_is_compared_on_those_it_has(self):
-        rows = ROWS | {"c": {seed: EXAMPLE[2, seed] for seed in (0, 2, 3)}}
-        found = from_plain(rows, PLAIN, range(4))
-
-        common = [0, 2, 3]
-        plain = np.stack([np.stack([model[seed] for seed in common]) for model in PLAIN])
-        assert found["c"].seeds == 3
-        assert found["c"].estimate == pytest.approx(EXAMPLE[2, common].mean() - plain.mean())
-        expected = minus_plain(EXAMPLE[[2, 0, 1, 3, 4]][:, common], plain)[0]
-        assert found["c"].standard_error == pytest.approx(expected.standard_error)
-        assert [found[label].seeds for label in "abde"] == [4] * 4
-
-    def test_a_reference_that_lacks_a_seed_is_left_out(self):
-        fewer = [*PLAIN[:3], {seed: events for seed, events in PLAIN[3].items() if seed != 1}]
-
-        assert from_plain(ROWS, fewer, range(4)) == from_plain(ROWS, PLAIN[:3], range(4))
-
-    def test_without_no_treatment_or_a_common_seed_there_is_nothing_to_compare(self):
-        assert from_plain(ROWS, [], range(4)) == {}
-        assert from_plain({"a": {}}, PLAIN, range(4)) == {}
-
-
 class TestRateIntervals:
     def test_follow_from_the_definitions(self):
         events = draw([0.1, 0.2], seeds=4, samples=100)
@@ -289,34 +215,3 @@ class TestRateIntervals:
 
         p = events.mean()
         assert interval.high - p == pytest.approx(1.96 * math.sqrt(p * (1 - p) / 999), rel=1e-4)
-
-    def test_of_rows_that_lack_seeds_leave_the_others_alone(self):
-        complete = intervals_of_rows({label: ROWS[label] for label in "abde"})
-        found = intervals_of_rows(ROWS | {"c": {seed: EXAMPLE[2, seed] for seed in (0, 2, 3)}, "f": {}})
-
-        assert {label: found[label] for label in "abde"} == complete
-        assert list(found) == list("abcde")
-        expected = rate_intervals(EXAMPLE[[2, 0, 1, 3, 4]][:, [0, 2, 3]])[0]
-        assert found["c"] == expected
-
-
-class TestBetweenPlainModels:
-    rights = draw([0.9, 0.8, 0.85], seeds=2, samples=100)
-
-    def test_is_one_mean_for_each_seed_over_all_ordered_pairs_with_its_models(self):
-        found = between_plain_models([by_seed(right, (3, 5)) for right in self.rights])
-
-        expected = []
-        for seed in range(2):
-            others = [(m, s) for m in range(3) for s in range(2)]
-            rates = [
-                (self.rights[m, seed] & ~self.rights[other]).mean()
-                for m in range(3)
-                for other in others
-                if other != (m, seed)
-            ]
-            expected.append(np.mean(rates))
-        assert found == pytest.approx(expected)
-
-    def test_of_one_model_says_nothing(self):
-        assert between_plain_models([{0: self.rights[0, 0]}]) == []
