@@ -38,13 +38,13 @@ from results.comparisons import Comparison, Row, comparisons
 from results.leaderboard import DEFAULT_COLUMNS, numbers
 from results.per_run import per_run_rows
 from results.ranking import rank_means
-from results.row_ranking import rank_rows
+from results.row_ranking import EventsBySeed, rank_rows
 from results.store import Record, Store
 from results.tables import as_csv
 
 FOLDER = Path(__file__).parent / "results" / "evidence"
 TABLE_COLUMNS = (*DEFAULT_COLUMNS, "margin_kept", "train_hours_alone", "networks", "gmacs")
-RATES = ("nfr", "er_all", "er_old")
+RATES = ("nfr", "er_all", "er_old", "er_new")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,17 +283,28 @@ def _numbers(comparison: Comparison) -> dict[str, Any]:
 
 def _differences(analysis: Analysis, metric: str) -> list[dict[str, Any]]:
     """Every pair of rows by itself: its difference with a 95 % interval over seeds and samples."""
-    events = analysis.wrong.get(metric, {})
+    events = _events(analysis, metric)
     pairs = []
     for one in events:
         for other in events:
-            if one == other:
+            if one == other or not all(len(right) for right in events[one].values()):
                 continue
             labels, ranking = rank_rows({label: events[label] for label in (one, other)}, analysis.seeds)
             if ranking is not None and len(labels) == 2:
                 interval = ranking.interval(0, 1)
                 pairs.append({"of": one, "minus": other, **asdict(interval)})
     return pairs
+
+
+def _events(analysis: Analysis, metric: str) -> Mapping[str, EventsBySeed]:
+    """The events of a rate, by row label; errors on new classes are those on all but old ones."""
+    if metric != "er_new":
+        return analysis.wrong.get(metric, {})
+    old, every = analysis.wrong.get("er_old", {}), analysis.wrong.get("er_all", {})
+    return {
+        label: {seed: wrong[len(old[label][seed]) :] for seed, wrong in by_seed.items()}
+        for label, by_seed in every.items()
+    }
 
 
 def _of_means(rows: Iterable[Row], metric: str, seeds: Sequence[int]) -> list[dict[str, Any]]:

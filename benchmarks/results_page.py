@@ -112,6 +112,32 @@ OURS = (
         sign=-1,
     ),
 )
+MARGIN = (
+    Claim(
+        text="a larger k lowers NFR: MPT-KL, k 8 against 0",
+        metric="nfr",
+        of="mpt-kl[k=8]",
+        minus="mpt-kl[k=0]",
+        sign=-1,
+    ),
+    Claim(
+        text="... and costs errors on new classes",
+        metric="er_new",
+        of="mpt-kl[k=8]",
+        minus="mpt-kl[k=0]",
+        sign=1,
+    ),
+    Claim(text="the same of MPT-LM: NFR", metric="nfr", of="mpt-lm[k=8]", minus="mpt-lm[k=0]", sign=-1),
+    Claim(
+        text="... and errors on new classes",
+        metric="er_new",
+        of="mpt-lm[k=8]",
+        minus="mpt-lm[k=0]",
+        sign=1,
+    ),
+)
+NOTES = FOLDER / "notes.md"
+"""Explanations written by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +183,20 @@ def _page(measured: Table) -> Iterator[str]:
     yield ""
     yield from _claims("The paper's claims", PAPER, mains)
     yield from _claims("Ours", OURS, mains)
+    of_k = [table for table in measured["tables"] if PARTS[table["part"]].title == "the margin k"]
+    yield from _claims("The margin k", MARGIN, of_k)
+    yield from NOTES.read_text().splitlines()
+    yield ""
     for part in PARTS.values():
-        for table in measured["tables"]:
-            if table["part"] == part.name:
-                yield f"## {part.images}: {part.title}"
-                yield ""
-                yield from _chain(table) if "chain" in table else _table(table)
-                yield ""
+        tables = [table for table in measured["tables"] if table["part"] == part.name]
+        if tables:
+            yield f"## {part.images}: {part.title}"
+            yield ""
+            yield f"`{' '.join(('flips', 'sweep', *part.words))}`"
+            yield ""
+        for table in tables:
+            yield from _chain(table) if "chain" in table else _table(table)
+            yield ""
     yield from _speed(measured["speed"])
 
 
