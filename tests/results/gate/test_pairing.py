@@ -243,6 +243,8 @@ def test_a_pickle_in_an_npz_file_is_never_run(tmp_path):
 
 
 def test_an_unknown_ending_is_refused(tmp_path):
+    (tmp_path / "predictions.xlsx").touch()
+
     with pytest.raises(ValueError, match=r"must be one of \.csv, .*\.parquet, .*\.npz"):
         read(tmp_path / "predictions.xlsx")
 
