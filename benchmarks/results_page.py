@@ -275,7 +275,8 @@ def _speed(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         "average above their number means that other work shared them, which makes every time longer:"
     )
     yield ""
-    yield "| part | runs | runs/h | training | evaluation | start-up and loading | idle or other work | load average |"
+    heads = ("part", "runs", "runs/h", "training", "evaluation", "start-up and loading", "idle or other work")
+    yield f"| {' | '.join(heads)} | load average |"
     yield "|---" * 8 + "|"
     for entry in entries:
         yield "| " + " | ".join(_shares(entry)) + " |"

@@ -19,7 +19,7 @@ from harness.compute import ComputeConfig
 from harness.distributed import ALONE, World
 from harness.method_errors import MethodFailed, blamed_on
 from harness.recipes import Recipe
-from harness.teachers import TeacherAnswers, Teachers, with_features
+from harness.teachers import TeacherAnswers, Teachers, forward_of
 from loaders.batches import Feed
 from methods import Loss, Step
 
@@ -107,8 +107,8 @@ class Student:
         assert classifier is not None or not method.reads_features
         self.network = compute.place(network)
         replica = world.replicate(self.network, sync_batchnorm=compute.sync_batchnorm)
-        reads = classifier if method.reads_features else None
-        self._forward = with_features(self.network, compute.callable(replica), reads)
+        layer = self.network.get_submodule(classifier) if classifier and method.reads_features else None
+        self._forward = forward_of(replica, compute, features_of=layer)
         self._world = world
         self.method = method
         self.history: list[dict[str, float]] = []

@@ -76,28 +76,41 @@ class Teachers:
     def _frozen(self, network: nn.Module, classifier: str | None) -> Forward:
         """In the precision of the forward passes once and for all: autocast would cast at every call."""
         placed = self._compute.place(frozen(network), self._compute.dtype)
-        return with_features(placed, self._compute.callable(placed), classifier)
+        layer = None if classifier is None else placed.get_submodule(classifier)
+        return forward_of(placed, self._compute, features_of=layer)
 
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 """Images [B, 3, H, W] -> logits [B, C], and features [B, D] where they are asked for."""
 
 
-def with_features(network: nn.Module, forward: Callable[[Tensor], Tensor], classifier: str | None) -> Forward:
-    """`forward`, which runs `network`, and beside its logits the input of the layer at path `classifier`.
+class WithFeatures(nn.Module):
+    """A network that gives the input of one of its layers beside its logits."""
 
-    Without a path there are no features.
-    """
-    if classifier is None:
-        return lambda images: (forward(images), None)
-    seen: list[Tensor] = []
-    network.get_submodule(classifier).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    def __init__(self, network: nn.Module, layer: nn.Module) -> None:
+        """`layer` is a part of `network`."""
+        super().__init__()
+        self.network = network
+        self._seen: list[Tensor] = []
+        # The hook is there before the network is compiled: compiled code knows no later one.
+        layer.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
-    def answer(images: Tensor) -> tuple[Tensor, Tensor | None]:
-        logits = forward(images)
-        return logits, seen.pop()
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 3, H, W] -> logits [B, C] and features [B, D]."""
+        self._seen.clear()
+        logits = self.network(images)
+        return logits, self._seen[0]
 
-    return answer
+
+def forward_of(
+    network: nn.Module, compute: ComputeConfig, *, features_of: nn.Module | None = None
+) -> Forward:
+    """How to call `network`; where a layer of it is given, with the input of that layer as features."""
+    if features_of is not None:
+        answer: Forward = compute.callable(WithFeatures(network, features_of))  # type: ignore[assignment]
+        return answer
+    forward = compute.callable(network)
+    return lambda images: (forward(images), None)
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:
