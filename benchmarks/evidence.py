@@ -70,7 +70,7 @@ def _parts() -> Iterator[Part]:
         words = ("experiment=evidence", f"dataset={dataset}")
         yield Part(name=name, title="all methods", words=words, images=images)
     for dataset, images in {"digits": "digits", "fashion-mnist": "Fashion-MNIST"}.items():
-        common = ("experiment=evidence", f"dataset={dataset}")
+        common = ("experiment=evidence", f"dataset={dataset}", "seeds=0..4")
         few = "methods=none,pct-kl,elodi,mpt-kl,mpt-lm,posthoc-bias"
         yield Part(
             name=f"{dataset}-k",
@@ -138,7 +138,7 @@ class Evidence:
     betons: Path | None = None
     """Folder of the converted images (default: among the records)."""
     seeds: tuple[int, ...] = ()
-    """Only these seeds (default: those of the experiment)."""
+    """Only these seeds (default: those of each part)."""
     train: bool = True
     """Train what is missing first."""
     plan: bool = False
@@ -156,8 +156,9 @@ class Evidence:
 
     def words(self, part: Part) -> list[str]:
         """The words of a part's sweep."""
-        given = [*part.words, f"runs={self.runs}"]
+        given = [f"runs={self.runs}", *part.words]
         if self.seeds:
+            given = [word for word in given if not word.startswith("seeds=")]
             given.append(f"seeds={','.join(map(str, self.seeds))}")
         if self.betons:
             given.append(f"betons={self.betons}")
