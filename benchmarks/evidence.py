@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -189,10 +188,9 @@ def _sweep(words: Sequence[str]) -> int:
 def _record_speed(part: Part, settings: Evidence) -> None:
     """Run a part's sweep; note its time and what the cores did, if it trained anything."""
     before = _records(settings.runs).keys()
-    used = _cpu_seconds()
     began = time.monotonic()
     _sweep(settings.words(part))
-    wall, cpu = time.monotonic() - began, _cpu_seconds() - used
+    wall = time.monotonic() - began
     made = [record for run_id, record in _records(settings.runs).items() if run_id not in before]
     if not made:
         return
@@ -201,7 +199,6 @@ def _record_speed(part: Part, settings: Evidence) -> None:
         "runs": len(made),
         "wall_s": wall,
         "cores": cores(),
-        "cpu_s": cpu,
         "train_s": sum(training_seconds(record) or 0.0 for record in made),
         "evaluate_s": sum(record.timings.get("evaluate_s", 0.0) for record in made),
         "load": os.getloadavg()[1],
@@ -226,11 +223,6 @@ def _planned(words: Sequence[str], runs: Path) -> tuple[Run, ...]:
         if any(store.read(run.id) is None for run in trials):
             return trials
     return expand(*tuning.settings)
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _measure(settings: Evidence) -> None:

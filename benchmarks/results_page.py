@@ -263,8 +263,7 @@ def _speed(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not entries:
         return
     total = {
-        name: sum(entry[name] for entry in entries)
-        for name in ("runs", "wall_s", "cpu_s", "train_s", "evaluate_s")
+        name: sum(entry[name] for entry in entries) for name in ("runs", "wall_s", "train_s", "evaluate_s")
     }
     capacity = sum(entry["wall_s"] * entry["cores"] for entry in entries)
     yield "## Speed on the way"
@@ -275,9 +274,9 @@ def _speed(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         "average above their number means that other work shared them, which makes every time longer:"
     )
     yield ""
-    heads = ("part", "runs", "runs/h", "training", "evaluation", "start-up and loading", "idle or other work")
+    heads = ("part", "runs", "runs/h", "training", "evaluation", "start-up, loading and idle")
     yield f"| {' | '.join(heads)} | load average |"
-    yield "|---" * 8 + "|"
+    yield "|---" * 7 + "|"
     for entry in entries:
         yield "| " + " | ".join(_shares(entry)) + " |"
     load = sum(entry["load"] * entry["wall_s"] for entry in entries) / total["wall_s"]
@@ -287,9 +286,8 @@ def _speed(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _shares(entry: Mapping[str, Any]) -> list[str]:
     capacity = entry["wall_s"] * entry["cores"]
-    rest = max(0.0, entry["cpu_s"] - entry["train_s"] - entry["evaluate_s"])
-    idle = max(0.0, capacity - max(entry["cpu_s"], entry["train_s"] + entry["evaluate_s"]))
-    shares = (entry["train_s"], entry["evaluate_s"], rest, idle)
+    rest = max(0.0, capacity - entry["train_s"] - entry["evaluate_s"])
+    shares = (entry["train_s"], entry["evaluate_s"], rest)
     return [
         str(entry["part"]),
         f"{entry['runs']:,}",
