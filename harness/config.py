@@ -141,10 +141,9 @@ def _settings(
         yield setting(config, changes, find_images, gpu=gpu)
         return
     previous = None
-    for old, new in itertools.pairwise(config.data.chain):
-        data = replace(config.data, chain=(), old_classes=old, classes=new)
-        step = setting(replace(config, data=data), changes, find_images, gpu=gpu)
-        previous = replace(step, previous=previous)
+    for step in itertools.pairwise(config.data.chain):
+        made = setting(config, changes, find_images, gpu=gpu, step=step)
+        previous = replace(made, previous=previous)
         yield previous
 
 
@@ -196,6 +195,7 @@ def setting(
     find_images: FindImages,
     *,
     gpu: bool,
+    step: tuple[int, int] | None = None,
 ) -> Setting:
     """The comparison that `config` asks for, every default written out.
 
@@ -204,6 +204,7 @@ def setting(
         changes: hyperparameters by method and name.
         find_images: gives the images' fingerprint and what there is of them.
         gpu: whether jobs will have a GPU.
+        step: of a chain: how many classes the old model knows, and how many its update.
 
     Raises:
         ValueError: a combination that does not exist.
@@ -230,7 +231,7 @@ def setting(
         for variant in hyperparameters.variants(method, dataset, changes.get(method, {}))
     ]
     identity, contents = find_images(dataset, config)
-    split = _split(config, dataset, contents, identity)
+    split = _split(config, dataset, contents, identity, step)
     old_recipe = None if given else recipe_for(dataset, old_arch, overrides)
     if old_recipe and dataset.classes and dataset.train_samples:
         of_old_classes = dataset.train_samples * split.old_classes / dataset.classes
@@ -364,12 +365,18 @@ def _precision(training: TrainingConfig, *, gpu: bool) -> Precision:
     return training.precision
 
 
-def _split(config: SweepConfig, dataset: Dataset, contents: Contents, identity: str) -> Split:
+def _split(
+    config: SweepConfig,
+    dataset: Dataset,
+    contents: Contents,
+    identity: str,
+    step: tuple[int, int] | None,
+) -> Split:
     data, runtime = config.data, config.runtime
-    classes = contents.classes if data.classes is None else data.classes
+    all_classes = contents.classes if data.classes is None else data.classes
+    old, classes = step or (data.old_classes, all_classes)
     if not 2 <= classes <= contents.classes:
         raise ValueError(f"classes={classes}: {dataset.name} has {contents.classes}, and two are the fewest")
-    old = data.old_classes
     order: int | tuple[int, ...] | None
     if old == ALL_CLASSES:
         old = classes

@@ -107,7 +107,7 @@ class Student:
         assert classifier is not None or not method.reads_features
         self.network = compute.place(network)
         replica = world.replicate(self.network, sync_batchnorm=compute.sync_batchnorm)
-        layer = self.network.get_submodule(classifier) if classifier and method.reads_features else None
+        layer = self.network.get_submodule(classifier) if classifier else None
         self._forward = forward_of(replica, compute, features_of=layer)
         self._world = world
         self.method = method

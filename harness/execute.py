@@ -212,8 +212,12 @@ class _JobRunner:
 
     def _make(self, stop: StopSignals) -> bool:
         """Make the candidates that nothing is trained for, one after the other."""
-        compute = set_up(self._runtime, self._runs[0].precision)
-        maker = Maker(self._parents, compute, self._world, lambda run: self._open_data(run, compute, stop))
+        first = self._runs[0]
+        compute = set_up(self._runtime, first.precision)
+        data = self._open_data(first, compute, stop)
+        maker = Maker(
+            data, self._parents, compute, self._world, lambda run: self._open_data(run, compute, stop)
+        )
         failed = []
         for number, run in enumerate(self._runs):
             stop.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from torch import Tensor, nn
 
@@ -37,22 +38,27 @@ class Made:
 
 
 class Maker:
-    """Makes candidates and writes their records; of several processes the first alone writes."""
+    """Makes the candidates of a Job and writes their records; of several processes the first alone writes."""
 
     def __init__(
-        self, parents: Parents, compute: ComputeConfig, world: World, open_data: Callable[[Run], Data]
+        self,
+        data: Data,
+        parents: Parents,
+        compute: ComputeConfig,
+        world: World,
+        open_data: Callable[[Run], Data],
     ) -> None:
-        """`open_data` gives the feeds of a run."""
+        """`data` is that of the Job, and `open_data` gives that of a holdout, which methods share."""
+        self._data = data
         self._parents = parents
         self._compute = compute
         self._world = world
-        self._open_data = open_data
+        self._open_data = cache(open_data)
 
     def publish(self, run: Run, attempt: Attempt | None) -> None:
         """Make the candidate, test it, and write its record."""
         began = time.monotonic()
-        data = self._open_data(run)
-        made = self.make(run, data.dataset.image_size)
+        made = self.make(run)
         seconds = time.monotonic() - began
         account = Account(
             timings={
@@ -68,18 +74,19 @@ class Maker:
             },
         )
         network = self._compute.place(made.network)
-        Recorder(data, self._compute, self._parents, self._world).test(run, network, attempt, account)
+        Recorder(self._data, self._compute, self._parents, self._world).test(run, network, attempt, account)
 
-    def make(self, run: Run, image_size: int) -> Made:
+    def make(self, run: Run) -> Made:
         """The candidate of a run whose method trains nothing."""
         method = make_method(run)
-        new = gmacs(run.model, image_size)
+        new = gmacs(run.model, self._data.dataset.image_size)
         if isinstance(method, Ensemble):
-            old = gmacs(self._parents.run(run.parents[0]).model, image_size) if method.uses_old else 0.0
+            old = self._parents.record(run.parents[0])  # of a chain it may be an ensemble itself
+            plain = method.networks - method.uses_old
             return Made(
                 network=self._parents.ensemble(run, method),
-                networks=method.networks,
-                gmacs=old + new * (method.networks - method.uses_old),
+                networks=plain + (old.networks or 1) * method.uses_old,
+                gmacs=plain * new + (old.gmacs or 0.0) * method.uses_old,
                 chosen={},
             )
         assert isinstance(method, PostHoc)

@@ -52,11 +52,14 @@ def _require_fitting(config: SweepConfig) -> None:
 
 
 def unfit(method: type[Method], config: SweepConfig) -> str:
-    """Why a method cannot be used with the old model that is given; empty if it can."""
+    """Why a method cannot be used with such an old model, or with a chain's; empty if it can."""
     if config.runtime.old_predictions and (method.uses_old or method.starts_from_old):
         return "it needs the old model itself, not only its predictions on test images: give old_weights="
-    if config.runtime.old_weights and config.training.init == "old" and issubclass(method, PostHoc):
-        return "its strength would be chosen on images that a given old model may have been trained on"
+    if config.training.init == "old" and issubclass(method, PostHoc):
+        if config.runtime.old_weights:
+            return "its strength would be chosen on images that a given old model may have been trained on"
+        if config.data.chain and not config.data.validation:
+            return "its strength would be chosen on images that earlier models saw: add validation=0.1"
     return ""
 
 

@@ -160,7 +160,8 @@ class Run:
     hyperparameters: tuple[tuple[str, Scalar], ...] = ()
     method_version: int = 1
     parents: tuple[str, ...] = ()
-    """Ids of the runs it learns from or is compared with: the old model's first, then the references'."""
+    """Ids of the runs it learns from, is made from or is compared with: the old model's first, then the
+    references', then No Treatment's and the holdout's for what is made from them."""
     shown: tuple[tuple[str, Scalar], ...] = field(default=(), compare=False)
     """Hyperparameters that differ from the defaults: part of the label, not of the identity."""
     trial: bool = field(default=False, compare=False)
@@ -182,10 +183,10 @@ class Run:
                 del content["split"][name]
         if self.given:
             content["given"] = {name: value for name, value in content["given"].items() if value is not None}
-        content["recipe"] = content["recipe"] or {}
+        recipe = content["recipe"] or {}
+        content["recipe"] = {name: value for name, value in recipe.items() if value is not None}
         content["hyperparameters"] = dict(self.hyperparameters)
         content["parents"] = list(self.parents)
-        content["recipe"] = {name: value for name, value in content["recipe"].items() if value is not None}
         return content
 
     @classmethod
@@ -341,6 +342,8 @@ def _expand(setting: Setting) -> Iterable[Run]:
         references = [replace(new, role="reference", index=i, split=whole) for i in range(count)]
         new = replace(new, init=setting.init)
         plain = replace(new, method_version=METHODS[PLAIN].load().version)
+        old_of_plain = updated.get(_of_method(plain), old)
+        plain = replace(plain, parents=(old_of_plain.id,))
         if not updated:
             runs |= {old.id: old}
         runs |= {reference.id: reference for reference in references}
@@ -355,17 +358,15 @@ def _expand(setting: Setting) -> Iterable[Run]:
                 tuned=variant.tuned,
             )
             parents = [updated.get(_of_method(candidate), old), *references[: variant.references]]
-            if variant.from_candidate or variant.holdout:
-                old_of_plain = updated.get(_of_method(plain), old)
-                unchanged = replace(plain, parents=(old_of_plain.id,))
             if variant.from_candidate:
-                parents.append(unchanged)
+                parents.append(plain)
             if variant.holdout:
-                *starts, holdout = _held_out(unchanged, old_of_plain, variant.holdout)
+                *starts, holdout = _held_out(plain, old_of_plain, variant.holdout)
                 runs |= {start.id: start for start in starts}
                 parents.append(holdout)
             candidate = replace(candidate, parents=tuple(parent.id for parent in parents))
-            runs |= {run.id: run for run in (*parents, candidate)} | runs  # the first keeps its marks
+            for run in (*parents, candidate):
+                runs.setdefault(run.id, run)  # the first keeps its marks
     return runs.values()
 
 
@@ -387,5 +388,6 @@ def _held_out(plain: Run, old: Run, part: float) -> tuple[Run, ...]:
     holdout = replace(plain, role="holdout", split=replace(plain.split, validation=part), parents=())
     if plain.init == "scratch":
         return (holdout,)
+    assert old.role == "old", "no candidate of a chain's earlier steps has left that part out"
     start = replace(old, split=replace(old.split, validation=part))
     return start, replace(holdout, parents=(start.id,))

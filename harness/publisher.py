@@ -46,8 +46,8 @@ class Recorder:
         self._parents = parents
         self._world = world
 
-    def test(self, run: Run, network: nn.Module, attempt: Attempt | None, account: Account) -> None:
-        """Evaluate `network` and write its record; all processes take part."""
+    def test(self, run: Run, network: nn.Module, attempt: Attempt | None, account: Account) -> bool:
+        """Evaluate `network` and write its record; all processes take part. False if it has diverged."""
         began = time.monotonic()
         old = self.old_predictions(run)
         self._world.align(network)
@@ -55,9 +55,9 @@ class Recorder:
             evaluation = evaluate(run, network, self._data, self._compute, old, self._world)
         except NotFinite as error:
             self.write(run, attempt, account, state="diverged", reason=str(error))
-            return
+            return False
         if attempt is None:
-            return
+            return True
         files = {attempt.name(name): content for name, content in evaluation.files.items()}
         self.write(
             run,
@@ -68,6 +68,7 @@ class Recorder:
             files={name: attempt.write(name, content) for name, content in files.items()},
             evaluate_s=time.monotonic() - began,
         )
+        return True
 
     def write(
         self, run: Run, attempt: Attempt | None, account: Account, *, evaluate_s: float = 0.0, **fields: Any
@@ -124,8 +125,8 @@ class Publisher:
         for member in self._members:
             if member.student.trains:
                 account = self._account(member, trained)
-                self._recorder.test(member.run, member.student.network, member.attempt, account)
-                if member.attempt is not None:
+                done = self._recorder.test(member.run, member.student.network, member.attempt, account)
+                if done and member.attempt is not None:
                     checkpoint.remove(member.attempt.folder)
 
     def current_metrics(self, member: Member) -> Mapping[str, float]:

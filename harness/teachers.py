@@ -97,9 +97,8 @@ class WithFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """[B, 3, H, W] -> logits [B, C] and features [B, D]."""
-        self._seen.clear()
         logits = self.network(images)
-        return logits, self._seen[0]
+        return logits, self._seen.pop()
 
 
 def forward_of(

@@ -78,3 +78,29 @@ def test_leaderboard_report_and_figures_show_the_chain(bench, tmp_path, capsys):
     assert "nfr_since_first" in (tmp_path / "tables.csv").read_text()
     assert f"<h2>{title}</h2>" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "figures" / "digits-chain-1.png").is_file()
+
+
+def test_an_ensemble_of_a_later_step_counts_the_networks_of_the_model_that_it_updates(bench):
+    words = ("methods=none,ensemble-old-new", "chain=4,7,10", "seeds=0", "epochs=1")
+    bench.run(*words)
+    by_classes = {
+        run.split.classes: bench.store.read(run.id)
+        for run in bench.plan(*words)
+        if run.label == "ensemble-old-new"
+    }
+
+    assert {classes: record.networks for classes, record in by_classes.items()} == {7: 2, 10: 3}
+    assert by_classes[10].gmacs == pytest.approx(1.5 * by_classes[7].gmacs)
+
+
+def test_a_chain_of_fine_tuning_chooses_nothing_on_images_that_an_earlier_model_saw(bench):
+    words = ("chain=4,7,10", "init=old", "seeds=0")
+
+    with pytest.raises(
+        ValueError, match=r"methods=posthoc-bias: .* that earlier models saw: add validation=0\.1"
+    ):
+        bench.plan("methods=posthoc-bias", *words)
+    assert "bcwi" not in {run.method for run in bench.plan("methods=none,rivals", *words)}
+    runs = bench.plan("methods=posthoc-bias", "validation=0.2", *words)
+    assert {run.split.validation for run in runs} == {0.2}
+    assert {run.role for run in runs} == {"old", "candidate"}

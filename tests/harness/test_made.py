@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from harness import execute
 from harness.parents import Parents
-from harness.sweep import make_jobs  # noqa: F401
 from methods import METHODS, Entry
 
 WORDS = ("seeds=0", "epochs=2", "dataset=digits")
@@ -152,3 +152,21 @@ def test_made_candidates_can_be_compared_sample_by_sample(bench):
     one, other = (bench.store.predictions(record) for record in records.values())
 
     assert np.array_equal(one.index, other.index)
+
+
+def test_the_images_are_opened_once_for_all_made_candidates_and_once_for_their_holdout(bench, monkeypatch):
+    *before, (job, folder) = bench.jobs("methods=none,ensemble-old-new,posthoc-bias,bcwi", "init=old", *WORDS)
+    for _, other in before:
+        bench.do(other)
+    opened = []
+    original = execute.open_data
+
+    def counted(run, *rest, **more):
+        opened.append(run.label)
+        return original(run, *rest, **more)
+
+    monkeypatch.setattr(execute, "open_data", counted)
+    assert bench.do(folder) == 0
+
+    assert len(job.runs) == 3
+    assert opened == [job.runs[0].label, "holdout none"]
