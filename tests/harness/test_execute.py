@@ -283,11 +283,20 @@ def test_a_methods_own_error_ends_its_student_alone_and_says_where_it_is(bench, 
     assert bench.run(*words)["pct-kl", 0].state == "done", "once mended, it is trained"
 
 
+def slowly(save):
+    def saved(*state):
+        time.sleep(0.2)
+        save(*state)
+
+    return saved
+
+
 def test_a_failed_student_does_not_hold_its_siblings_back_when_the_job_resumes(bench, monkeypatch, capfd):
     words = ("seeds=0", "epochs=4", "methods=none,pct-kl")
     job, folder = finish_parents(bench, *words)
     plain, typo = job.runs
     monkeypatch.setattr("methods.pct.Pct.loss", with_a_typo)
+    monkeypatch.setattr(torch, "save", slowly(torch.save))  # the last checkpoint is under way as it fails
     saved, save = [], checkpoint.Writer.save
 
     def stopped_in_the_third_epoch(writer, states):

@@ -7,6 +7,9 @@ import torch
 from harness import execute
 from harness.parents import Parents
 from methods import METHODS, Entry
+from results.columns import value_of
+from results.comparisons import comparisons
+from results.held_out import predictions_on
 
 WORDS = ("seeds=0", "epochs=2", "dataset=digits")
 
@@ -31,6 +34,7 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(bench, images):
     padded = torch.nn.functional.pad(before, (0, new.shape[1] - before.shape[1]))
 
     torch.testing.assert_close(logits_of(bench, both, images).softmax(1), (new + padded) / 2)
+    assert bench.weights(both) == {}, "its members keep their own"
     assert both.networks == 2
     assert both.gmacs == pytest.approx(2 * none.gmacs)
 
@@ -80,6 +84,10 @@ def test_what_a_post_hoc_candidate_costs_includes_both_models_that_it_is_made_of
     needed = sum(by_label[label].timings["train_alone_s"] for label in ("none", "holdout none"))
 
     assert made["train_alone_s"] == pytest.approx(made["train_s"] + needed)
+    parents = [bench.store.read(run_id) for run_id in by_label["posthoc-bias"].run["parents"]]
+    with_old = made["train_alone_s"] + by_label["old"].timings["train_share_s"]
+    hours = value_of(by_label["posthoc-bias"], "train_hours_alone", parents)
+    assert hours == pytest.approx(with_old / 3600)
 
 
 def test_fine_tuning_starts_at_the_old_models_weights(bench):
@@ -94,6 +102,14 @@ def test_fine_tuning_starts_at_the_old_models_weights(bench):
         for name, value in old.items()
     )
     assert len(start["fc.weight"]) == 10
+
+
+def test_fine_tuning_and_training_from_scratch_are_two_tables(bench):
+    runs = [*bench.plan("methods=none", *WORDS), *bench.plan("methods=none", "init=old", *WORDS)]
+
+    scratch, old = comparisons(bench.store, [run.document() for run in runs])
+
+    assert old.title == f"{scratch.title}, candidates start from the old model"
 
 
 def test_interpolation_goes_from_the_old_weights_to_the_new(bench):
@@ -170,3 +186,30 @@ def test_the_images_are_opened_once_for_all_made_candidates_and_once_for_their_h
 
     assert len(job.runs) == 3
     assert opened == [job.runs[0].label, "holdout none"]
+
+
+def test_trials_are_on_the_images_that_the_holdout_has_not_seen(bench, tmp_path, monkeypatch):
+    (tmp_path / "telling.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from methods import PostHoc\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Telling(PostHoc):\n"
+        "    'Its strength is the error of a trial: of the model as it is, or of one that says class 0.'\n"
+        "    which: int = 0\n"
+        "    strengths = (0.0, 1.0)\n"
+        "    def logits(self, logits, old_classes, strength):\n"
+        "        return logits * (1 - strength)\n"
+        "    def choose(self, trials):\n"
+        "        return trials[self.which].er_all\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(METHODS, "telling", Entry(path="telling:Telling", summary="a test's"))
+    words = ("methods=telling", "telling.which=0,1", "telling.holdout=0.3", *WORDS)
+    records = bench.run(*words)
+    (holdout,) = (run for run in bench.plan(*words) if run.role == "holdout")
+    held_out = predictions_on(bench.store, bench.store.read(holdout.id), "validation")
+    as_it_is, class_0 = (record.chosen["strength"] for record in records.values() if record.chosen)
+
+    assert len(held_out) in range(85, 96)  # three tenths of 300 images, class by class
+    assert as_it_is == pytest.approx(np.mean(~held_out.right))
+    assert class_0 == pytest.approx(np.mean(held_out.target != 0))

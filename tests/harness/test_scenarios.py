@@ -5,6 +5,7 @@ import pytest
 from harness import config
 from harness.experiments import SCENARIOS
 from harness.plan import expand
+from methods.plain import NoTreatment
 
 
 def plan(*words):
@@ -41,6 +42,23 @@ def test_a_rare_new_half_concerns_the_update_alone():
     assert runs["mpt-kl"].split.new_data == runs["reference 0"].split.new_data == 0.1
     assert runs["old"].split.new_data == 1
     assert runs["old"].id == by_label("methods=none")["old"].id
+
+
+def test_a_rare_new_half_has_a_tenth_of_its_images_in_training(bench, monkeypatch):
+    counts, loss = [], NoTreatment.loss
+
+    def counting(method, step):
+        counts.append(step.class_counts.tolist())
+        return loss(method, step)
+
+    monkeypatch.setattr(NoTreatment, "loss", counting)
+    bench.run("methods=none", "seeds=0", "epochs=1")
+    *_, whole = counts
+    bench.run("methods=none", "seeds=0", "epochs=1", "new_data=0.1")
+    *_, rare = counts
+
+    assert sum(whole) == 300
+    assert rare == [*whole[:5], *(max(1, round(0.1 * count)) for count in whole[5:])]
 
 
 def test_more_data_leaves_the_candidates_as_they_are_but_for_their_old_model():
