@@ -89,8 +89,7 @@ def analyse(comparison: Comparison) -> Analysis:
     flips = {
         row.label: rights.flips(rights.candidates[row.label], row.label) for row in comparison.candidates
     }
-    first = comparison.candidates[0]
-    seeds = tuple(sorted({*first.records, *(run.seed for run in first.missing)}))
+    seeds = comparison.candidates[0].asked
     labels, ranking = rank_rows(flips, seeds)
     plain = [rights.candidates.get(BASELINE, {}), *rights.references]
     unstable = unstable_rows(flips)

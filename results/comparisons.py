@@ -84,6 +84,11 @@ class Row:
         return len({record.method_code for record in self.records.values() if record.method_code}) > 1
 
     @property
+    def asked(self) -> tuple[int, ...]:
+        """The seeds that were asked for."""
+        return tuple(sorted({*self.records, *(run.seed for run in self.missing)}))
+
+    @property
     def seeds(self) -> int:
         """How many seeds were asked for."""
         return len(self.records) + len(self.missing)
