@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from results.columns import value_of
-from results.comparisons import BASELINE, Comparison, Row, Summary
+from results.comparisons import BASELINE, Comparison, Row, Summary, init_of
 from results.metrics import Metric
 from results.predictions import Booleans, unpack_bits
 from results.ranking import FEWEST_SEEDS, PlainDifference, Ranking, rank_means
@@ -46,7 +46,10 @@ class Analysis:
     from_plain: Mapping[str, PlainDifference] = field(default_factory=dict)
     """NFR minus that of the plain models of the same seed; empty without No Treatment."""
     references: int = 0
-    """How many of the plain models of a seed are references; No Treatment is another."""
+    """How many of the plain models of a seed are references; No Treatment is another.
+
+    None where candidates start from the old model, as references never do.
+    """
     between_plain: Summary | None = None
     """NFR between plain models that differ only in their training seed, from one mean per seed."""
     wrong: Mapping[str, Mapping[str, EventsBySeed]] = field(default_factory=dict)
@@ -86,8 +89,7 @@ def analyse(comparison: Comparison) -> Analysis:
     flips = {
         row.label: rights.flips(rights.candidates[row.label], row.label) for row in comparison.candidates
     }
-    first = comparison.candidates[0]
-    seeds = tuple(sorted({*first.records, *(run.seed for run in first.missing)}))
+    seeds = comparison.candidates[0].asked
     labels, ranking = rank_rows(flips, seeds)
     plain = [rights.candidates.get(BASELINE, {}), *rights.references]
     unstable = unstable_rows(flips)
@@ -152,7 +154,7 @@ class _Rights:
     candidates: Mapping[str, EventsBySeed]
     """[all samples], by row label."""
     references: Sequence[EventsBySeed]
-    """[all samples], for each reference."""
+    """[all samples], for each reference that was trained as No Treatment was."""
 
     @classmethod
     def of(cls, comparison: Comparison) -> _Rights | None:
@@ -166,8 +168,9 @@ class _Rights:
             return None
         samples = int(found[0].metrics["samples_old" if found[0].run["role"] == "old" else "samples_all"])
         references: dict[int, dict[int, Booleans]] = {}
+        init = init_of(comparison.candidate_run)
         for record in comparison.references:
-            if record.right:
+            if record.right and init_of(record.run) == init:
                 index = int(record.run["index"])
                 references.setdefault(index, {})[int(record.run["seed"])] = _right(record)
         unpacked = {record.id: unpack_bits(record.right or "", samples) for record in found}

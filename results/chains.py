@@ -6,13 +6,14 @@ samples of the classes that the first model knew, so that steps can be added and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from results.comparisons import Comparison, Row, Summary
 from results.predictions import Booleans, unpack_bits
-from results.row_ranking import EventsBySeed, rank_rows
+from results.row_ranking import rank_rows
 from results.store import Record, Store
 from results.tables import Cell, Table
 
@@ -29,14 +30,19 @@ class Course:
     @property
     def flips(self) -> list[float]:
         """NFR of each step."""
-        pairs = zip(self.right, self.right[1:], strict=False)
-        return [float((old & ~new).mean()) for old, new in pairs]
+        return [float((old & ~new).mean()) for old, new in itertools.pairwise(self.right)]
 
     @property
     def since_first(self) -> Booleans:
         """[N] right with the first model, wrong with the last."""
         lost: Booleans = self.right[0] & ~self.right[-1]
         return lost
+
+    @property
+    def numbers(self) -> list[float]:
+        """NFR of each step, their sum, NFR since the first model, and ER all."""
+        flips = self.flips
+        return [*flips, sum(flips), float(self.since_first.mean()), self.er_all]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,12 +55,25 @@ class Chain:
     """How many the first model and each step knew."""
     courses: Mapping[str, Mapping[int, Course]]
     """By row label and seed; without the seeds where a step is missing."""
+    rank: Mapping[str, int]
+    """By row label: 1 + the number of separated methods with fewer flips since the first model."""
 
     @property
     def title(self) -> str:
         """Dataset, network and classes: `digits: resnet8, chain of 4, 7, 10 classes`."""
         model = self.last.candidate_run["model"]["arch"]
         return f"{self.last.dataset}: {model}, chain of {', '.join(map(str, self.classes))} classes"
+
+    @property
+    def samples(self) -> int:
+        """N, the number of test samples of the first model's classes."""
+        return next(len(course.right[0]) for by_seed in self.courses.values() for course in by_seed.values())
+
+    def only(self, last: Comparison) -> Chain:
+        """The chain with the rows of `last` alone, which is its last step; ranks stay."""
+        return replace(
+            self, last=last, courses={row.label: self.courses[row.label] for row in last.candidates}
+        )
 
 
 def chains(store: Store, comparisons: Sequence[Comparison]) -> Iterator[Chain]:
@@ -71,13 +90,15 @@ def chains(store: Store, comparisons: Sequence[Comparison]) -> Iterator[Chain]:
             }
             whole = [path for by_seed in paths.values() for path in by_seed.values() if path]
             if whole:
+                courses = {
+                    label: {seed: _course(path) for seed, path in by_seed.items() if path}
+                    for label, by_seed in paths.items()
+                }
                 yield Chain(
                     last=comparison,
                     classes=tuple(_classes(record) for record in whole[0]),
-                    courses={
-                        label: {seed: _course(path) for seed, path in by_seed.items() if path}
-                        for label, by_seed in paths.items()
-                    },
+                    courses=courses,
+                    rank=_rank(courses, comparison.candidates[0].asked),
                 )
 
 
@@ -111,31 +132,28 @@ def _course(path: Sequence[Record]) -> Course:
 
 def chain_table(chain: Chain) -> Table:
     """A row per method: flips in each step, their sum, and flips since the first model."""
-    since = {
-        label: {seed: course.since_first for seed, course in by_seed.items()}
-        for label, by_seed in chain.courses.items()
-    }
-    seeds = sorted({seed for by_seed in since.values() for seed in by_seed})
-    ranks = _ranks(since, seeds)
-    steps = [f"NFR {old}→{new}" for old, new in zip(chain.classes, chain.classes[1:], strict=False)]
-    first = next(iter(next(by_seed for by_seed in since.values() if by_seed).values()))
+    seeds = chain.last.candidates[0].seeds
+    steps = [f"NFR {old}→{new}" for old, new in itertools.pairwise(chain.classes)]
     return Table(
         title=chain.title,
         header=("Method", "Rank", *steps, "Sum", "Since first", "ER all"),
         rows=tuple(
             (
-                Cell(label),
-                Cell(str(ranks.get(label, "-"))),
-                *(Cell(_percent(values)) for values in _columns(by_seed.values(), len(steps))),
+                Cell(label + (f" ({len(by_seed)} of {seeds} seeds)" if len(by_seed) < seeds else "")),
+                Cell(str(chain.rank.get(label, "-"))),
+                *(Cell(_percent(values)) for values in _columns(chain, label)),
             )
             for label, by_seed in chain.courses.items()
         ),
         rules=frozenset(),
         footer=(
-            f"{len(first):,} test samples of the first model's classes; "
-            f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}; rates in %, mean±std over seeds.",
+            f"{chain.samples:,} {chain.last.samples_name} of the first model's classes; "
+            f"{seeds} seed{'s' if seeds > 1 else ''}; rates in %, mean±std over seeds.",
             "NFR of a step: right before it and wrong after it. Sum: over the steps. Since first: right with "
-            "the first model, wrong with the last; methods are ranked by it. ER all: of the last model.",
+            "the first model, wrong with the last. ER all: of the last model.",
+            "Rank: by the flips since the first model, of stable methods with all seeds, three at least.",
+            f"Last step: {chain.last.title}",
+            f"Recipe: {chain.last.recipe}",
         ),
         essential=("Rank", "Since first"),
     )
@@ -149,25 +167,25 @@ def chain_numbers(chain: Chain) -> list[dict[str, Any]]:
     for label, by_seed in chain.courses.items():
         row: dict[str, Any] = {"setting": chain.title, "dataset": chain.last.dataset, "method": label}
         row["seeds_done"] = len(by_seed)
-        for name, values in zip(names, _columns(by_seed.values(), len(chain.classes) - 1), strict=True):
+        for name, values in zip(names, _columns(chain, label), strict=True):
             summary = Summary.of(values)
             row |= {name: summary and summary.mean, f"{name}_std": summary and summary.std}
         rows.append(row)
     return rows
 
 
-def _columns(courses: Iterable[Course], steps: int) -> list[list[float]]:
-    """One value per seed for each column: the steps, their sum, since the first, errors of the last."""
-    found = list(courses)
-    columns = [[course.flips[step] for course in found] for step in range(steps)]
-    columns.append([sum(course.flips) for course in found])
-    columns.append([float(course.since_first.mean()) for course in found])
-    columns.append([course.er_all for course in found])
-    return columns
+def _columns(chain: Chain, label: str) -> list[list[float]]:
+    """One value per seed of a row for each of a course's numbers."""
+    rows = [course.numbers for course in chain.courses[label].values()]
+    return [[row[column] for row in rows] for column in range(len(chain.classes) + 2)]
 
 
-def _ranks(since: Mapping[str, EventsBySeed], seeds: Sequence[int]) -> dict[str, int]:
-    labels, ranking = rank_rows(since, tuple(seeds))
+def _rank(courses: Mapping[str, Mapping[int, Course]], seeds: Sequence[int]) -> dict[str, int]:
+    since = {
+        label: {seed: course.since_first for seed, course in by_seed.items()}
+        for label, by_seed in courses.items()
+    }
+    labels, ranking = rank_rows(since, seeds)
     return dict(zip(labels, ranking.ranks, strict=True)) if ranking else {}
 
 

@@ -84,6 +84,11 @@ class Row:
         return len({record.method_code for record in self.records.values() if record.method_code}) > 1
 
     @property
+    def asked(self) -> tuple[int, ...]:
+        """The seeds that were asked for."""
+        return tuple(sorted({*self.records, *(run.seed for run in self.missing)}))
+
+    @property
     def seeds(self) -> int:
         """How many seeds were asked for."""
         return len(self.records) + len(self.missing)
@@ -143,7 +148,7 @@ class Comparison:
             parts.append(precision)
         if self.chained:
             parts.append("each method updates its own model")
-        if self.candidate_run.get("init") == "old":
+        if init_of(self.candidate_run) == "old":
             parts.append("candidates start from the old model")
         if self.distinction:
             parts.append(self.distinction)
@@ -336,7 +341,7 @@ def _setting(run: RunContent, runs: Mapping[str, RunContent]) -> tuple[str, str]
     """What candidates of one table have in common: their setting, and that of the old model but its seed."""
     old = runs.get(run["parents"][0]) if run["parents"] else None
     common = [*(run[name] for name in ("dataset", "data", "split", "model", "recipe")), precision_of(run)]
-    common.append(run.get("init", "scratch"))
+    common.append(init_of(run))
     of_old = old and [*(old[name] for name in ("split", "model", "recipe")), precision_of(old)]
     if old and "given" in old:
         of_old = [of_old, old["given"]]
@@ -346,6 +351,11 @@ def _setting(run: RunContent, runs: Mapping[str, RunContent]) -> tuple[str, str]
 def precision_of(run: RunContent) -> str:
     """The precision that a run was trained in: fp32 where its content does not say."""
     return str(run.get("precision", "fp32"))
+
+
+def init_of(run: RunContent) -> str:
+    """Where a run's weights start: freshly drawn where its content does not say."""
+    return str(run.get("init", "scratch"))
 
 
 def as_made(run: RunContent, record: Record) -> RunContent:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from common.cli import command
 from common.text import say
-from results.chains import Chain, Course, chains
+from results.chains import Chain, Course
 from results.comparisons import BASELINE, Comparison, Row
 from results.figure_style import (
     Style,
@@ -197,7 +197,7 @@ def along_chain(chain: Chain) -> Figure:
     """Flips since the first model after each step of a chain, and the sum of the steps' flips, by method."""
     figure = new_figure(title=chain.title)
     axes = add_axes(figure)
-    styles = styles_of([(label.partition("[")[0], label) for label in chain.courses])
+    styles = _styles(chain.last)
     steps = range(1, len(chain.classes))
     for label, by_seed in chain.courses.items():
         if by_seed:
@@ -205,7 +205,7 @@ def along_chain(chain: Chain) -> Figure:
                 100 * np.array(list(map(of, by_seed.values()))).mean(axis=0) for of in (_since_first, _summed)
             )
             style = styles[label]
-            axes.plot(steps, since, marker=style.marker, color=style.colour, label=label)
+            axes.plot(steps, since, marker=style.marker, color=style.colour, label=literal(label))
             axes.plot(steps, summed, ":", color=style.colour)
     axes.set_xticks(list(steps), [f"{count} classes" for count in chain.classes[1:]])
     axes.set(ylabel="NFR in %", ylim=(0, None))
@@ -361,7 +361,7 @@ def main(argv: Sequence[str]) -> int:
         for name, draw in FIGURES.items():
             stem = f"{_file_name(comparison.dataset)}-{number}-{name}"
             say(save(draw(finished.store, comparison), settings.out / stem)[0])
-    for number, chain in enumerate(chains(finished.store, finished.comparisons), 1):
+    for number, chain in enumerate(finished.chains, 1):
         stem = f"{_file_name(chain.last.dataset)}-chain-{number}"
         say(save(along_chain(chain), settings.out / stem)[0])
     return 0

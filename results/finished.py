@@ -13,6 +13,7 @@ import msgspec
 
 from common.paths import RecordsFolder
 from common.text import printable
+from results.chains import Chain, chains
 from results.columns import record_columns, run_columns
 from results.comparisons import BASELINE, Comparison, as_made, comparisons_of
 from results.filters import Filters
@@ -33,6 +34,12 @@ class Finished:
     def shown(self, comparison: Comparison) -> Comparison:
         """A comparison without the rows that the filters hide."""
         return _shown(comparison, self.filters)
+
+    @property
+    def chains(self) -> list[Chain]:
+        """The chains of updates among the comparisons, without the rows that the filters hide."""
+        found = (chain.only(self.shown(chain.last)) for chain in chains(self.store, self.comparisons))
+        return [chain for chain in found if any(chain.courses.values())]
 
 
 NO_FILTERS = Filters()

@@ -326,7 +326,7 @@ def main(argv: Sequence[str]) -> int:
         shown = _sorted(finished.shown(comparison), analysis, settings.sort)
         printed.append(table(finished.store, shown, settings.columns, analysis))
         rows += numbers(shown, analysis, settings.columns)
-    for chain in chains(finished.store, finished.comparisons):
+    for chain in finished.chains:
         printed.append(chain_table(chain))
         rows += chain_numbers(chain)
     show(printed, Console(highlight=False))

@@ -32,7 +32,7 @@ from common.cli import command
 from common.files import check_can_hold, write_atomically
 from common.text import printable, say
 from results.analysis import Analysis, analyse
-from results.chains import Chain, chain_table, chains
+from results.chains import Chain, chain_table
 from results.columns import KNOWN_COLUMNS, training_seconds
 from results.comparisons import BASELINE, Comparison
 from results.figure_style import to_bytes
@@ -173,7 +173,7 @@ def report(finished: Finished, *, processes: int = 1) -> str:
         root=str(finished.store.root),
         newest=newest,
         sections=sections,
-        chains=[_chain_section(chain) for chain in chains(finished.store, shown)],
+        chains=[_chain_section(chain) for chain in finished.chains],
         most=most,
         style=Markup(_template("report.css")),
         script=Markup(script),

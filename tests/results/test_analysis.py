@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,15 +20,15 @@ def nfr_of(store, run, old) -> float:
     return pair(store.predictions(store.read(old.id)), predictions).negative.mean()
 
 
-def mean_difference(store, runs, seeds) -> float:
-    """NFR of mpt-kl minus the mean of No Treatment and the references of the same seed."""
+def mean_difference(store, runs, seeds, *, roles=("candidate", "reference")) -> float:
+    """NFR of mpt-kl minus the mean of the plain models of the same seed: No Treatment and the references."""
     differences = []
     for seed in seeds:
         of_seed = [run for run in runs if run.seed == seed]
         (old,) = (run for run in of_seed if run.role == "old")
         (method,) = (run for run in of_seed if run.method == "mpt-kl")
-        plain = [run for run in of_seed if run.role != "old" and run.method == "none"]
-        assert len(plain) == 3
+        plain = [run for run in of_seed if run.role in roles and run.method == "none"]
+        assert len(plain) == (3 if "reference" in roles else 1)
         differences.append(nfr_of(store, method, old) - np.mean([nfr_of(store, run, old) for run in plain]))
     return np.mean(differences)
 
@@ -40,6 +42,16 @@ def test_the_difference_to_plain_models_is_to_no_treatment_and_the_references(fi
     assert found.estimate == pytest.approx(mean_difference(finished_store, runs, range(3)))
     assert found.standard_error > 0
     assert 0 < found.p < 0.2
+
+
+def test_references_are_no_plain_models_where_candidates_start_from_the_old_model(store):
+    runs = [replace(run, init="old") if run.role == "candidate" else run for run in plan()]
+    for run in runs:
+        finish(store, run)
+    analysis = analysis_of(store, runs)
+    alone = mean_difference(store, runs, range(3), roles=("candidate",))
+    assert analysis.from_plain["mpt-kl"].estimate == pytest.approx(alone)
+    assert analysis.references == 0
 
 
 def test_without_no_treatment_there_is_no_difference_to_plain_models(store):
