@@ -16,6 +16,7 @@ from harness.dispatch.dispatcher import has_gpus
 from harness.plan import Model, Setting, Split
 from harness.recipes import draws, recipe_for
 from harness.settings import (
+    ALL_CLASSES,
     DispatchConfig,
     Precision,
     Runtime,
@@ -35,7 +36,6 @@ from loaders.datasets import (
 )
 from methods import GROUPS, METHODS
 
-ALL_CLASSES = "all"
 OF_THE_SWEEP = frozenset(
     {
         *("experiment", "metrics", "plan", "stale"),
@@ -156,11 +156,12 @@ def _configs(words: Mapping[str, str]) -> Iterator[SweepConfig]:
 
 
 def _class_names(given: Mapping[str, str]) -> dict[str, str]:
-    """`old_classes=` where it lists names: one table. A list of numbers is a table each, as elsewhere."""
+    """`old_classes=` where it lists names: one table. Numbers and `all` are a table each, as elsewhere."""
     text = given.get("old_classes", "")
     words = cli.settings(SweepConfig)["old_classes"]
     listed = [cli.value("old_classes", word, words.hint) for word in text.split(",")] if text else []
-    return {"old_classes": text} if any(isinstance(word, str) for word in listed) else {}
+    named = any(isinstance(word, str) and word != ALL_CLASSES for word in listed)
+    return {"old_classes": text} if named else {}
 
 
 def chosen(names: Iterable[str]) -> tuple[str, ...]:

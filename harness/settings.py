@@ -13,6 +13,8 @@ from harness.tracking import Kind
 from loaders.datasets import AugmentationName, Loader, Schedule, WriteMode
 
 Precision = Literal["fp32", "bf16", "fp16"]
+ALL_CLASSES = "all"
+"""`old_classes=` of an old model that knows every class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class DataConfig:
                 "chain= says how many classes there are in each step: leave classes= and old_classes= out"
             )
         if isinstance(self.old_classes, str):
-            if self.class_order is not None:
+            if self.old_classes != ALL_CLASSES and self.class_order is not None:
                 raise ValueError(
                     f"class_order={self.class_order}: old_classes={self.old_classes} says which come first"
                 )

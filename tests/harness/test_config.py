@@ -39,8 +39,8 @@ def test_old_and_new_architecture_may_differ():
     assert (setting.old_model.arch, setting.model.arch) == ("resnet18", "resnet50")
 
 
-@pytest.mark.parametrize(("asked", "count"), [("0.5", 5), ("0.3", 3), ("7", 7)])
-def test_old_classes_are_a_fraction_or_a_count(asked, count):
+@pytest.mark.parametrize(("asked", "count"), [("0.5", 5), ("0.3", 3), ("7", 7), ("all", 10)])
+def test_old_classes_are_a_fraction_or_a_count_or_all(asked, count):
     (setting,) = config.read([f"old_classes={asked}"]).settings
 
     assert setting.split.old_classes == count
@@ -94,7 +94,7 @@ def test_equal_splits_have_equal_ids_however_they_are_given(tmp_path):
 
 
 def test_a_list_of_counts_is_still_a_table_each():
-    assert [s.split.old_classes for s in config.read(["old_classes=3,0.5,7"]).settings] == [3, 5, 7]
+    assert [s.split.old_classes for s in config.read(["old_classes=3,0.5,all"]).settings] == [3, 5, 10]
     assert [s.split.class_order for s in config.read(["class_order=1,2"]).settings] == [1, 2]
     assert config.read(["class_order=none"]).settings[0].split.class_order is None
 
@@ -115,6 +115,12 @@ def test_a_wrong_class_name_is_one_line(tmp_path, asked, message):
         config.read([*words, asked])
     with pytest.raises(ValueError, match="class_order=1: old_classes=bee,dog says which come first"):
         config.read([*words, "old_classes=bee,dog", "class_order=1"])
+
+
+def test_all_classes_may_have_any_order():
+    split = split_of("old_classes=all", "classes=4", "class_order=3")
+
+    assert (split.old_classes, split.class_order) == (4, 3)
 
 
 def test_values_that_mean_the_same_make_one_table():
