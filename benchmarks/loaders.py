@@ -85,9 +85,9 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if config.photographs:
-            files = sorted(path for path in config.photographs.rglob("*") if path.is_file())
+            files = sorted(p for p in config.photographs.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
             if not files:
-                raise ValueError(f"photographs={config.photographs}: no files there")
+                raise ValueError(f"photographs={config.photographs}: no JPEG files there")
             rows += measure_photographs(root, files[:50] if config.quick else files, config.repeats)
         else:
             rows += small_images(root, 10_000 if config.quick else 50_000, config.repeats)

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 from torchvision.transforms import v2
 
-from benchmarks.race import data_loader
+from benchmarks.race import data_loader, processes
 from benchmarks.report import cores
 
 SIDE = 224
@@ -124,14 +124,7 @@ def _litdata(root: Path, photographs: Sequence[Photograph], batch_size: int) -> 
         start_method="spawn",
     )
     images = litdata.StreamingDataset(str(root), shuffle=True, drop_last=True, transform=_crop_sample)
-    loader = litdata.StreamingDataLoader(
-        images,
-        batch_size=batch_size,
-        num_workers=cores(),
-        drop_last=True,
-        persistent_workers=True,
-        multiprocessing_context="spawn",
-    )
+    loader = litdata.StreamingDataLoader(images, batch_size=batch_size, drop_last=True, **processes())
     return lambda: sum(len(labels) for _, labels in loader)
 
 
@@ -157,11 +150,5 @@ def _webdataset(root: Path, photographs: Sequence[Photograph], batch_size: int) 
     shards = [str(path) for path in sorted(root.glob("*.tar"))]
     images = webdataset.WebDataset(shards, shardshuffle=len(shards)).shuffle(1000)
     images = images.to_tuple("jpg", "cls").map_tuple(_decode_tensor, int).batched(batch_size)
-    loader: DataLoader[Any] = DataLoader(
-        images,
-        batch_size=None,
-        num_workers=cores(),
-        persistent_workers=True,
-        multiprocessing_context="spawn",
-    )
+    loader: DataLoader[Any] = DataLoader(images, batch_size=None, **processes())
     return lambda: sum(len(labels) for _, labels in loader)

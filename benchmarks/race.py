@@ -12,22 +12,27 @@ from typing import Any
 import numpy as np
 import psutil
 from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
-from ffcv.loader import Loader, OrderOption
-from ffcv.pipeline.operation import Operation
+from ffcv.loader import OrderOption
 from ffcv.transforms import RandomHorizontalFlip, ToTensor
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.report import Row, cores, median_row
-from loaders import datasets, ffcv_patches, jpeg  # noqa: F401  # patches FFCV for all variants
+from loaders import datasets, jpeg
 from loaders.betons import Beton
 from loaders.feeds import Kind, open_feed
+from loaders.ffcv_patches import Loader, Operation
 from loaders.stream import Reader
 
 MIN_SECONDS = 0.5  # of a measurement, in full epochs
 
 Variants = Mapping[str, Callable[[], int]]
 """By name, a function that runs one epoch and returns how many images it saw."""
+
+
+def processes() -> dict[str, Any]:
+    """Arguments of a DataLoader that keeps its processes: spawned, because numba's threads forbid a fork."""
+    return {"num_workers": cores(), "persistent_workers": True, "multiprocessing_context": "spawn"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +102,7 @@ def stock_feed(beton: Beton, batch_size: int, image: list[Operation]) -> Callabl
 
 
 def data_loader(images: Dataset[Any], batch_size: int) -> DataLoader[Any]:
-    """A DataLoader that keeps its processes. They are spawned, because numba's threads forbid a fork."""
-    return DataLoader(
-        images,
-        batch_size,
-        shuffle=True,
-        num_workers=cores(),
-        drop_last=True,
-        persistent_workers=True,
-        multiprocessing_context="spawn",
-    )
+    return DataLoader(images, batch_size, shuffle=True, drop_last=True, **processes())
 
 
 def stock_resized_crop() -> list[Operation]:
@@ -136,13 +132,16 @@ def pace_rows(work: str, paces: Mapping[str, Pace]) -> Iterator[Row]:
 
 
 def ratio_row(work: str, paces: Mapping[str, Pace], ours: str, other: str, target: float | None) -> Row:
-    pairs = zip(paces[ours].images_per_s, paces[other].images_per_s, strict=True)
-    ratios = [one / two for one, two in pairs]
+    ratios = _ratios(paces[ours].images_per_s, paces[other].images_per_s)
     return median_row(work, f"{ours} / {other}", ratios, "ratio", target)
 
 
 def cpu_ratio_row(work: str, paces: Mapping[str, Pace], ours: str, other: str) -> Row:
     """By processor time, which says more where others use the machine too."""
-    pairs = zip(paces[ours].images_per_cpu_s, paces[other].images_per_cpu_s, strict=True)
-    ratios = [one / two for one, two in pairs]
+    ratios = _ratios(paces[ours].images_per_cpu_s, paces[other].images_per_cpu_s)
     return median_row(work, f"{ours} / {other}", ratios, "ratio of CPU time")
+
+
+def _ratios(ours: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Round by round."""
+    return [one / two for one, two in zip(ours, other, strict=True)]
